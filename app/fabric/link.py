@@ -1,0 +1,198 @@
+"""A link: one channel between the multilink and a peer, and the one supervisor that catches what may fail on it.
+
+An attached link lives as long as its plug. A dialled one stays when its plug ends: `down`, and dialled again where it
+may be, until it is retired. States change by the table of `app.fabric.states` only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+import trio
+
+from app.fabric.endpoint import Endpoint
+from app.fabric.errors import ConnectError, MultilinkError
+from app.fabric.mmsg import Batch
+from app.fabric.peer_socket import PeerCredentials
+from app.fabric.plugs.base import Plug, open_plug
+from app.fabric.redial import keep_dialled
+from app.fabric.states import LinkEvent, LinkState, Role, next_state
+from app.fabric.vnl import Vnl
+
+_log = structlog.get_logger(__name__)
+
+
+class LinkKind(StrEnum):
+    """Who set the link up."""
+
+    ATTACHED = "attached"
+    DIALLED = "dialled"
+
+
+class Link(Endpoint):
+    """One link, from before it is up until after it is retired.
+
+    Args:
+        name: unique among the live links of a service.
+        multilink: the name of the multilink it belongs to.
+        batch: the multilink's buffers.
+        from_link: takes what the peer sent.
+        changed: told after every change of state or role; must not await.
+        vnl: what is dialled; None for an attached link.
+        reconnect: whether a dialled link that goes down is dialled again.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        multilink: str,
+        batch: Batch,
+        from_link: Callable[[Link, Batch], None],
+        changed: Callable[[Link], None],
+        vnl: Vnl | None = None,
+        reconnect: bool = True,
+    ) -> None:
+        super().__init__(batch, lambda received: from_link(self, received))
+        self.id = f"l{secrets.token_hex(6)}"
+        self.name = name
+        self.multilink = multilink
+        self.kind = LinkKind.ATTACHED if vnl is None else LinkKind.DIALLED
+        self.reconnect = reconnect
+        self.description = ""
+        self.peer: PeerCredentials | None = None
+        self.role = Role.ACTIVE
+        self.state = LinkState.CONNECTING
+        self.since = time.time()
+        self.settled = trio.Event()
+        """Set once the link is up for the first time, or never will be."""
+        self.ended = trio.Event()
+        """Set once the link is retired and everything of it is closed."""
+        self.failure: MultilinkError | None = None
+        """Why a dialled link never came up."""
+        self._vnl = vnl
+        self._changed = changed
+        self._detail = ""
+        self._scope = trio.CancelScope()
+
+    @property
+    def url(self) -> str | None:
+        """What is dialled, as text; None for an attached link."""
+        return None if self._vnl is None else str(self._vnl)
+
+    @property
+    def detail(self) -> str:
+        """Why the link is as it is, in words; while it is up, what its plug last remarked."""
+        if self.state is LinkState.UP and self.plug is not None:
+            return self.plug.remark
+        return self._detail
+
+    def set_role(self, role: Role) -> None:
+        """Send the host's frames to this link (`active`) or only hear it (`standby`), from the next batch on."""
+        self.role = role
+        self._changed(self)
+
+    async def run(self, plug: Plug | None = None, *, keep_down: bool = False) -> None:
+        """Live until retired or, attached, until the peer ends. The one task of this link.
+
+        Args:
+            plug: what an attached link lives on.
+            keep_down: a dialled link that cannot be connected at first stays `down` and is dialled again.
+        """
+        try:
+            with self._scope:
+                if plug is not None:
+                    await self._carry(plug)
+                else:
+                    await self._stay_dialled(keep_down=keep_down)
+        except Exception as error:  # noqa: BLE001 -- the one supervisor: a bug ends this task alone
+            _log.exception("link failed", link=self.id, multilink=self.multilink)
+            self._detail = f"internal error: {type(error).__name__}; please report it"
+            self.failure = self.failure or ConnectError(self._detail)
+        finally:
+            if self.state is not LinkState.RETIRED:
+                self._advance(LinkEvent.CLOSED)
+            self.settled.set()
+            self.ended.set()
+
+    def begin_retirement(self, drain_s: float) -> None:
+        """Send nothing new; `drain_s` seconds later, or once the peer ends, close. Returns at once: see `ended`."""
+        if self.state is LinkState.UP:
+            nursery = self._nursery
+            if nursery is not None:
+                self._advance(LinkEvent.RETIRING, "draining")
+                nursery.start_soon(self._drain, drain_s)
+                return
+        if self.state is not LinkState.DRAINING:
+            self._detail = "retired on request"
+            self.failure = self.failure or ConnectError(f"link {self.name} was retired before it was up")
+            self._scope.cancel()
+
+    async def _stay_dialled(self, *, keep_down: bool) -> None:
+        if self._vnl is None:
+            raise TypeError("a link without a locator cannot be dialled")
+        first: Plug | str
+        try:
+            first = await open_plug(self._vnl)
+        except MultilinkError as error:
+            self.failure = error
+            if not keep_down:
+                self._detail = error.detail
+                return
+            first = error.detail
+            self._advance(LinkEvent.FAILED, error.detail)
+        if self.reconnect:
+            await keep_dialled(
+                self._vnl,
+                carry=self._carry,
+                waiting=self._tell_waiting,
+                dialling=lambda: self._advance(LinkEvent.REDIALLED, self._detail),
+                first=first,
+            )
+        if isinstance(first, Plug):
+            await self._carry(first)
+        await trio.sleep_forever()  # Down, and kept for people to see, until it is retired.
+
+    async def _carry(self, plug: Plug) -> str:
+        self.description = plug.description
+        self.peer = plug.peer
+        reason = await self.carry(plug, until=self._has_opened)
+        if self.state is LinkState.DRAINING:
+            self._advance(LinkEvent.CLOSED, reason)
+            self._scope.cancel()
+        elif self.kind is LinkKind.ATTACHED:
+            self._detail = reason
+        else:
+            self._advance(LinkEvent.FAILED, reason)
+        return reason
+
+    def _has_opened(self) -> None:
+        self._advance(LinkEvent.OPENED)
+        self.settled.set()
+
+    def _tell_waiting(self, detail: str) -> None:
+        if self.state is LinkState.CONNECTING:
+            self._advance(LinkEvent.FAILED, detail)
+        elif self.state is LinkState.DOWN:
+            self._detail = detail
+
+    async def _drain(self, drain_s: float) -> None:
+        deadline = trio.current_time() + drain_s
+        with trio.move_on_at(deadline):
+            await self.wait_queue_empty()
+        # Frames of the peer's that are under way are taken in until the time is over.
+        await trio.sleep_until(deadline)
+        self.stop("retired on request")
+
+    def _advance(self, event: LinkEvent, detail: str | None = None) -> None:
+        self.state = next_state(self.state, event)
+        self.since = time.time()
+        if detail is not None:
+            self._detail = detail
+        elif event is LinkEvent.OPENED:
+            self._detail = ""
+        self._changed(self)

@@ -1,0 +1,134 @@
+"""What attached links, the host socket and dialled vde:// plugs have in common: a data socket and a control
+connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+
+import trio
+
+from app.fabric.errors import PlugClosedError
+from app.fabric.mmsg import Batch
+from app.fabric.peer_socket import PeerCredentials
+from app.fabric.plugs.base import Plug
+
+_LEFT: Final = "the peer has left: it closed its control connection"
+_GONE: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE})
+"""What a data socket says once the process at the other end is dead."""
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+_OWN_FAULT: Final = frozenset({errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL})
+"""This frame cannot go, others may."""
+
+
+class DatagramPlug(Plug):
+    """A connected AF_UNIX datagram socket, and the stream connection whose end is the end of the plug.
+
+    Args:
+        data: non-blocking and connected; owned by the plug from now on.
+        control: non-blocking, the handshake done; owned by the plug from now on.
+        bound_path: the name of `data` in the file system, removed at the end; None if it has none any more.
+    """
+
+    def __init__(
+        self,
+        data: socket.socket,
+        control: socket.socket,
+        *,
+        bound_path: str | None = None,
+        description: str = "",
+        peer: PeerCredentials | None = None,
+    ) -> None:
+        super().__init__(description=description, peer=peer)
+        self._data = data
+        self._control = control
+        self._bound_path = bound_path
+        self._fd = data.fileno()
+
+    def receive(self, batch: Batch) -> None:
+        """See `Plug.receive`."""
+        try:
+            batch.receive_datagrams(self._fd)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise PlugClosedError(self._reason(error)) from error
+
+    def send(self, batch: Batch, start: int, end: int) -> int:
+        """See `Plug.send`."""
+        position = start
+        while position < end:
+            try:
+                position += batch.vector.send(self._fd, position, end)
+            except OSError as error:
+                if position > start and error.errno in _GONE:
+                    break  # What went before is counted first; the next call meets the error again.
+                if not self._refuses_one(error, batch.sizes[position]):
+                    break
+                position += 1
+        return position - start
+
+    def send_frame(self, frame: bytes) -> bool:
+        """See `Plug.send_frame`."""
+        try:
+            self._data.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            return self._refuses_one(error, len(frame))
+        return True
+
+    async def wait_readable(self) -> None:
+        """See `Plug.wait_readable`."""
+        await trio.lowlevel.wait_readable(self._fd)
+
+    async def wait_writable(self) -> None:
+        """See `Plug.wait_writable`."""
+        await trio.lowlevel.wait_writable(self._fd)
+
+    async def wait_ended(self) -> str:
+        """Return once the control connection is closed or says anything at all: either means that the peer has left."""
+        await trio.lowlevel.wait_readable(self._control)
+        try:
+            said = self._control.recv(1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return await self.wait_ended()
+        except OSError as error:
+            return self._reason(error)
+        return "the peer has left: it spoke on its control connection" if said else _LEFT
+
+    async def aclose(self) -> None:
+        """See `Plug.aclose`."""
+        if self._fd < 0:
+            return
+        self._fd = -1  # A stale number must not reach whatever gets it next.
+        for sock in (self._data, self._control):
+            trio.lowlevel.notify_closing(sock)
+            sock.close()
+        if self._bound_path is not None:
+            unlink_if_there(self._bound_path)
+
+    def _refuses_one(self, error: OSError, size: int) -> bool:
+        """True: one frame was refused and is noted. False: the socket is full. Raises if the peer is gone."""
+        if error.errno in _FULL:
+            return False
+        if error.errno in _OWN_FAULT:
+            self.refused.append(size)
+            return True
+        raise PlugClosedError(self._reason(error)) from error
+
+    def _reason(self, error: OSError) -> str:
+        if error.errno in _GONE:
+            return "the peer is gone: its data socket is closed"
+        return f"the data socket failed: {error.strerror}"
+
+
+def unlink_if_there(path: str) -> None:
+    """Remove a name; that it is gone already is fine, and a directory that went away or changed hands is not ours to
+    mend.
+    """
+    try:
+        os.unlink(path)
+    except OSError:
+        return

@@ -1,0 +1,128 @@
+"""tap://INTERFACE: a tap interface of this network namespace, made if it does not exist. Source: the kernel's
+tuntap.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+import trio
+
+from app.fabric.errors import ConnectError, PlugClosedError
+from app.fabric.mmsg import Batch
+from app.fabric.plugs.base import Plug, register_plug
+from app.fabric.vnl import TapVnl, Vnl
+
+_DEVICE: Final = "/dev/net/tun"
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFREQ: Final = struct.Struct("16sH22x")
+_DOWN_PAUSE_S: Final = 0.1
+"""An interface that is down is always ready to be read, and every read is EIO: looked at again this often."""
+
+
+class TapPlug(Plug):
+    """A tap interface; one frame a read and a write. While it is down, frames to it are refused, not queued."""
+
+    def __init__(self, fd: int, interface: str) -> None:
+        super().__init__(description=f"tap {interface}")
+        self._fd = fd
+        self._interface = interface
+        self._is_down = False
+
+    def receive(self, batch: Batch) -> None:
+        """See `Plug.receive`."""
+        try:
+            batch.receive_reads(self._fd)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise self._gone(error) from error
+            self._is_down = True
+            self.remark = f"the interface {self._interface} is down: ip link set {self._interface} up"
+            raise BlockingIOError(errno.EAGAIN, self.remark) from error
+        if self._is_down:
+            self._is_down = False
+            self.remark = ""
+
+    def send(self, batch: Batch, start: int, end: int) -> int:
+        """See `Plug.send`."""
+        for index in range(start, end):
+            if not self._write(batch.frame(index)):
+                return index - start
+        return end - start
+
+    def send_frame(self, frame: bytes) -> bool:
+        """See `Plug.send_frame`."""
+        return self._write(frame)
+
+    async def wait_readable(self) -> None:
+        """See `Plug.wait_readable`."""
+        if self._is_down:
+            await trio.sleep(_DOWN_PAUSE_S)
+        await trio.lowlevel.wait_readable(self._fd)
+
+    async def wait_writable(self) -> None:
+        """See `Plug.wait_writable`."""
+        await trio.lowlevel.wait_writable(self._fd)
+
+    async def aclose(self) -> None:
+        """See `Plug.aclose`. An interface that was made here and is not persistent goes with it."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        trio.lowlevel.notify_closing(fd)
+        os.close(fd)
+
+    def _write(self, frame: bytes | memoryview) -> bool:
+        try:
+            os.write(self._fd, frame)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in {errno.EIO, errno.EINVAL, errno.ENOBUFS, errno.ENOMEM}:
+                raise self._gone(error) from error
+            self.refused.append(len(frame))
+        return True
+
+    def _gone(self, error: OSError) -> PlugClosedError:
+        return PlugClosedError(f"the tap interface {self._interface} failed: {error.strerror}")
+
+
+async def open_tap_plug(vnl: Vnl) -> Plug:
+    """Attach to the interface.
+
+    Raises:
+        ConnectError: no such device, no permission, or somebody else has it open.
+    """
+    if not isinstance(vnl, TapVnl):
+        raise TypeError(f"a tap:// locator is due, not {vnl!r}")
+    await trio.lowlevel.checkpoint()
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConnectError(f"{_DEVICE} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(vnl.interface.encode(), _IFF_TAP | _IFF_NO_PI))
+    except OSError as error:
+        os.close(fd)
+        raise ConnectError(_advice(vnl.interface, error)) from error
+    return TapPlug(fd, vnl.interface)
+
+
+def _advice(interface: str, error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        owner = f"ip tuntap add {interface} mode tap user $USER"
+        return f"the tap interface {interface} needs root, or one made for this user: {owner}"
+    if error.errno == errno.EBUSY:
+        return f"the tap interface {interface} is held by another program: end that, or name another one"
+    return f"the tap interface {interface} cannot be attached to: {error.strerror}"
+
+
+register_plug("tap", open_tap_plug)
