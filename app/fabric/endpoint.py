@@ -10,6 +10,7 @@ when the plug ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -17,8 +18,9 @@ import trio
 
 from app.fabric.counters import DirectionCounters, DropReason
 from app.fabric.errors import PlugClosedError
-from app.fabric.mmsg import Batch
+from app.fabric.mmsg import BATCH_FRAMES, Batch
 from app.fabric.plugs.base import Plug
+from app.fabric.pressure import HOLD_LIMIT_S, Pressure
 from app.fabric.queue import FrameQueue
 
 SWEEP_BATCHES: Final = 64
@@ -30,15 +32,20 @@ class Endpoint:
 
     Args:
         batch: the multilink's shared buffers.
+        pressure: held while this endpoint is full.
+        ahead: waited for before this endpoint's plug is read.
         deliver: called with the batch in hand for every receive that brought a valid frame; must not await, and
         counts `rx`.
     """
 
-    def __init__(self, batch: Batch, deliver: Callable[[Batch], None]) -> None:
+    def __init__(self, batch: Batch, pressure: Pressure, ahead: Pressure, deliver: Callable[[Batch], None]) -> None:
         self.rx = DirectionCounters()
         self.tx = DirectionCounters()
         self.plug: Plug | None = None
+        self.is_congested = False
         self._batch = batch
+        self._pressure = pressure
+        self._ahead = ahead
         self._deliver = deliver
         self._queue = FrameQueue()
         self._nursery: trio.Nursery | None = None
@@ -70,7 +77,7 @@ class Endpoint:
             self.plug = None
             self.tx.drop(DropReason.CLOSED, self._queue.clear())
             self._queue_empty.set()
-            self._is_flushing = False
+            self._relieve()
             with trio.CancelScope(shield=True):
                 await plug.aclose()
         return self._reason
@@ -112,29 +119,53 @@ class Endpoint:
             await self._queue_empty.wait()
 
     def _enqueue(self, batch: Batch, start: int, end: int) -> None:
+        queue = self._queue
         for index in range(start, end):
-            if not self._queue.put(bytes(batch.frame(index))):
-                self.tx.drop(DropReason.FULL, end - index)
+            if not queue.has_room(batch.sizes[index]):
+                self.tx.drop(DropReason.CONGESTED if self.is_congested else DropReason.FULL, end - index)
                 break
+            queue.put(bytes(batch.frame(index)))
         if not self._is_flushing and self._nursery is not None and self.plug is not None:
             self._is_flushing = True
+            self._pressure.hold(self)
             self._nursery.start_soon(self._flush, self.plug)
 
     async def _flush(self, plug: Plug) -> None:
+        """Empty the queue as the plug drains; hold the sources meanwhile, but not for ever."""
+        deadline = trio.current_time() + HOLD_LIMIT_S
         try:
             while self._queue:
-                await plug.wait_writable()
-                while self._queue and plug.send_frame(self._queue.first()):
-                    self.tx.add(1, len(self._queue.first()))
-                    self._queue.remove_first()
-                    if plug.refused:
-                        self._count_refused(plug)
+                with trio.CancelScope(deadline=deadline) as hold:
+                    await plug.wait_writable()
+                if hold.cancelled_caught:
+                    self.is_congested = True
+                    self._pressure.release(self)
+                    deadline = math.inf
+                else:
+                    self._flush_once(plug)
         except PlugClosedError as error:
             self.stop(error.detail)
         else:
             self._queue_empty.set()
         finally:
-            self._is_flushing = False
+            self._relieve()
+
+    def _flush_once(self, plug: Plug) -> None:
+        batch, queue = self._batch, self._queue
+        while queue:
+            batch.load_frames(queue.first(BATCH_FRAMES))
+            sent = plug.send(batch, 0, batch.frames)
+            self.tx.add(sent, sum(batch.sizes[:sent]))
+            queue.remove_first(sent)
+            if plug.refused:
+                self._count_refused(plug)
+            if sent < batch.frames:
+                return
+
+    def _relieve(self) -> None:
+        self._is_flushing = False
+        self.is_congested = False
+        self._pressure.release(self)
 
     def _count_refused(self, plug: Plug) -> None:
         # `send` dealt with these, so they were added as if they had gone.
@@ -143,9 +174,11 @@ class Endpoint:
         plug.refused.clear()
 
     async def _receive_forever(self, plug: Plug) -> None:
-        batch = self._batch
+        batch, ahead = self._batch, self._ahead
         while True:
             await plug.wait_readable()
+            if ahead.is_on:
+                await ahead.wait_turn()
             # No await from here to the next turn of the loop: the batch belongs to whoever runs.
             try:
                 plug.receive(batch)
@@ -154,7 +187,10 @@ class Endpoint:
             except PlugClosedError as error:
                 self.stop(error.detail)
                 return
-            self._hand_on(batch)
+            else:
+                self._hand_on(batch)
+            finally:
+                ahead.pass_turn()
 
     def _hand_on(self, batch: Batch) -> None:
         if batch.runts:

@@ -19,6 +19,7 @@ from app.fabric.link_registry import LinkRegistry
 from app.fabric.multilink import Multilink
 from app.fabric.plugs import cmd, tap, vde
 from app.fabric.plugs.base import Plug
+from app.fabric.states import Role
 from app.fabric.vnl import MultiVnl, Vnl
 
 SCHEMES: Final = (vde, cmd, tap)
@@ -51,7 +52,7 @@ class Fabric:
         """
         if self._nursery.cancel_scope.cancel_called:
             raise ServiceStoppingError("the service is stopping: it takes no new multilinks")
-        multilink = Multilink(vnl, self._registry, self._link_has_changed, host_plug)
+        multilink = Multilink(vnl, self._registry, host_plug)
         if multilink.name in self.multilinks:
             raise NameTakenError(
                 f"a multilink named {multilink.name!r} exists already: give a path with another last part"
@@ -142,15 +143,17 @@ class Fabric:
         self._registry.rename(link, name)
         self._tell("renamed", link)
 
+    def set_link_role(self, link: Link, role: Role) -> None:
+        """Send the host's frames to the link (`active`), or only hear it (`standby`)."""
+        link.set_role(role)
+        self._tell("role", link)
+
     async def retire(self, link: Link, drain_s: float = DEFAULT_DRAIN_S) -> Link:
         """Drain a link and close it; returns when it is closed. Cancelled, the retirement goes on by itself."""
         self._tell("retired", link)
         link.begin_retirement(drain_s)
         await link.ended.wait()
         return link
-
-    def _link_has_changed(self, link: Link) -> None:
-        """Every change of a link's state or role passes here."""
 
     def _tell(self, change: LinkChange, link: Link) -> None:
         for observer in self.on_change:

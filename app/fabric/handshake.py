@@ -32,6 +32,7 @@ MAX_DESCRIPTION_SIZE: Final = 128
 MAX_REQUEST_SIZE: Final = 256
 """The peers' servers read no more than this, and so does this one."""
 
+_MAGIC_BYTES: Final = struct.pack("=I", MAGIC)
 _HEAD: Final = struct.Struct(f"=IIIH{SUN_PATH_SIZE}s")
 _SOCKADDR: Final = struct.Struct(f"=H{SUN_PATH_SIZE}s")
 
@@ -81,7 +82,7 @@ def decode_request_untrusted(data: bytes) -> Request | None:
     Raises:
         HandshakeError: wrong magic, version, type, family or address.
     """
-    if len(data) >= 4 and struct.unpack_from("=I", data)[0] != MAGIC:
+    if data[:4] != _MAGIC_BYTES[: len(data)]:
         raise HandshakeError("the request does not begin with VDE's magic number")
     if len(data) < REQUEST_HEAD_SIZE:
         return None

@@ -16,6 +16,7 @@ from app.fabric.endpoint import Endpoint
 from app.fabric.mmsg import Batch
 from app.fabric.peer_socket import PeerCredentials
 from app.fabric.plugs.base import Plug
+from app.fabric.pressure import Pressure
 from app.fabric.redial import keep_dialled
 from app.fabric.vnl import Vnl
 
@@ -35,11 +36,20 @@ class Host(Endpoint):
     Args:
         vnl: the nested plug; None for whoever comes to the socket.
         batch: the multilink's buffers.
+        to_host: the pressure that the host holds while it is full.
+        to_links: the pressure that it waits for before it is read.
         from_host: takes what the host sent.
     """
 
-    def __init__(self, vnl: Vnl | None, batch: Batch, from_host: Callable[[Batch], None]) -> None:
-        super().__init__(batch, from_host)
+    def __init__(
+        self,
+        vnl: Vnl | None,
+        batch: Batch,
+        to_host: Pressure,
+        to_links: Pressure,
+        from_host: Callable[[Batch], None],
+    ) -> None:
+        super().__init__(batch, to_host, to_links, from_host)
         self.url = None if vnl is None else str(vnl)
         self.description = ""
         self.peer: PeerCredentials | None = None

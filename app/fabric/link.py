@@ -19,6 +19,7 @@ from app.fabric.errors import ConnectError, MultilinkError
 from app.fabric.mmsg import Batch
 from app.fabric.peer_socket import PeerCredentials
 from app.fabric.plugs.base import Plug, open_plug
+from app.fabric.pressure import Pressure
 from app.fabric.redial import keep_dialled
 from app.fabric.states import LinkEvent, LinkState, Role, next_state
 from app.fabric.vnl import Vnl
@@ -40,6 +41,8 @@ class Link(Endpoint):
         name: unique among the live links of a service.
         multilink: the name of the multilink it belongs to.
         batch: the multilink's buffers.
+        to_links: the pressure that this link holds while it is full.
+        to_host: the pressure that it waits for before it reads.
         from_link: takes what the peer sent.
         changed: told after every change of state or role; must not await.
         vnl: what is dialled; None for an attached link.
@@ -52,12 +55,14 @@ class Link(Endpoint):
         name: str,
         multilink: str,
         batch: Batch,
+        to_links: Pressure,
+        to_host: Pressure,
         from_link: Callable[[Link, Batch], None],
         changed: Callable[[Link], None],
         vnl: Vnl | None = None,
         reconnect: bool = True,
     ) -> None:
-        super().__init__(batch, lambda received: from_link(self, received))
+        super().__init__(batch, to_links, to_host, lambda received: from_link(self, received))
         self.id = f"l{secrets.token_hex(6)}"
         self.name = name
         self.multilink = multilink

@@ -158,6 +158,14 @@ class Batch:
         self._hold(vector, sizes)
         self._offsets = offsets
 
+    def load_frames(self, frames: list[bytes]) -> None:
+        """Hold copies of `frames`, at most BATCH_FRAMES of them, none a runt or a giant."""
+        sizes = [len(frame) for frame in frames]
+        for index, frame in enumerate(frames):
+            self._slots[index][: sizes[index]] = frame
+            self._slot_vector.lengths[index] = sizes[index]
+        self._hold(self._slot_vector, sizes)
+
     def frame(self, index: int) -> memoryview:
         """The bytes of one frame, valid as long as the batch is."""
         start = self._offsets[index] if self._in_chunk else index * SLOT_SIZE

@@ -22,6 +22,7 @@ from app.fabric.listener import ControlListener, RefusedError
 from app.fabric.mmsg import Batch
 from app.fabric.plugs.base import Plug, open_plug
 from app.fabric.plugs.datagram import DatagramPlug
+from app.fabric.pressure import Pressure
 from app.fabric.states import LinkState, Role
 from app.fabric.vnl import MultiVnl, Vnl
 
@@ -34,7 +35,6 @@ class Multilink:
     Args:
         vnl: what it is made from.
         registry: where its links are entered, shared by the service.
-        link_changed: told of every change of a link's state; must not await.
         host_plug: opens the host's plug in place of the one that `vnl` nests.
     """
 
@@ -42,7 +42,6 @@ class Multilink:
         self,
         vnl: MultiVnl,
         registry: LinkRegistry,
-        link_changed: Callable[[Link], None],
         host_plug: Callable[[], Plug] | None = None,
     ) -> None:
         self.path = directory_path(vnl)
@@ -57,10 +56,11 @@ class Multilink:
         self.ended = trio.Event()
         self._vnl = vnl
         self._registry = registry
-        self._link_changed = link_changed
         self._host_plug = host_plug
         self._batch = Batch()
-        self.host = Host(vnl.host, self._batch, self._from_host)
+        self._to_host = Pressure()
+        self._to_links = Pressure()
+        self.host = Host(vnl.host, self._batch, self._to_host, self._to_links, self._from_host)
         self._targets: tuple[Link, ...] = ()
         self._nursery: trio.Nursery | None = None
 
@@ -150,6 +150,8 @@ class Multilink:
             name=name,
             multilink=self.name,
             batch=self._batch,
+            to_links=self._to_links,
+            to_host=self._to_host,
             from_link=self._from_link,
             changed=self._has_changed,
             vnl=vnl,
@@ -190,7 +192,6 @@ class Multilink:
         _log.info(
             "link changed", link=link.id, name=link.name, multilink=self.name, state=str(link.state), detail=link.detail
         )
-        self._link_changed(link)
 
     def _from_host(self, batch: Batch) -> None:
         rx = self.host.rx

@@ -6,10 +6,14 @@ Invariant: never more than `limit` bytes; what does not fit is refused, and the 
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
-QUEUE_LIMIT_BYTES: Final = 1 << 20
-"""About the bandwidth-delay product of 1 Gbit/s and 8 ms: more would only make old frames older."""
+from app.fabric.ethernet import MAX_FRAME_SIZE
+from app.fabric.mmsg import BATCH_FRAMES
+
+QUEUE_LIMIT_BYTES: Final = 2 * BATCH_FRAMES * MAX_FRAME_SIZE
+"""Room for the whole of a batch that was under way when the socket became full, and for one more."""
 
 
 class FrameQueue:
@@ -25,21 +29,26 @@ class FrameQueue:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def has_room(self, size: int) -> bool:
+        """Whether a frame of `size` bytes fits."""
+        return self.octets + size <= self.limit
+
     def put(self, frame: bytes) -> bool:
         """Append a frame; False, and nothing changed, if it does not fit."""
-        if self.octets + len(frame) > self.limit:
+        if not self.has_room(len(frame)):
             return False
         self._frames.append(frame)
         self.octets += len(frame)
         return True
 
-    def first(self) -> bytes:
-        """The frame that is due, left where it is. IndexError if there is none."""
-        return self._frames[0]
+    def first(self, count: int) -> list[bytes]:
+        """Up to `count` frames that are due, left where they are."""
+        return list(islice(self._frames, count))
 
-    def remove_first(self) -> None:
-        """Take out the frame that was due. IndexError if there is none."""
-        self.octets -= len(self._frames.popleft())
+    def remove_first(self, count: int) -> None:
+        """Take out the `count` frames that were due. IndexError if there are fewer."""
+        for _ in range(count):
+            self.octets -= len(self._frames.popleft())
 
     def clear(self) -> int:
         """Forget everything; how many frames that was."""

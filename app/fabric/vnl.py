@@ -46,6 +46,8 @@ DEFAULT_DIRMODE: Final = 0o2700
 _SPECIAL: Final = frozenset(b"'\"\\%[]{}/")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _MAX_MODE: Final = 0o7777
+_MAX_GID: Final = 0xFFFFFFFE
+"""The number above it stands for "leave as it is" in chown(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class MultiVnl:
         if self.mode is None:
             return DEFAULT_DIRMODE
         mode = self.socket_mode
-        return 0o2000 | self.mode | (mode & 0o444) >> 2 | (mode & 0o222) >> 1
+        return 0o2000 | mode | (mode & 0o444) >> 2 | (mode & 0o222) >> 1
 
     def __str__(self) -> str:
         options = []
@@ -167,12 +169,19 @@ def parse_vnl(text: str) -> Vnl:
         raise VnlError("the locator has a NUL character in it: leave it out")
     match = _SCHEME.fullmatch(text)
     if match is None:
-        return _parse_vde(text)
+        return _checked(_parse_vde(text))
     parser = _PARSERS.get(match[1])
     if parser is None:
         known = ", ".join(f"{scheme}://" for scheme in sorted(_PARSERS))
         raise VnlError(f"unknown scheme {match[1]}://: this service knows {known}")
-    return parser(match[2])
+    return _checked(parser(match[2]))
+
+
+def _checked(vnl: Vnl) -> Vnl:
+    """`vnl`, if it could be read again: quoting makes a text longer, up to three times."""
+    if len(str(vnl)) > MAX_VNL_LENGTH:
+        raise VnlError(f"the locator, quoted, is more than {MAX_VNL_LENGTH} characters long: use shorter names")
+    return vnl
 
 
 def parse_multi_vnl(text: str) -> MultiVnl:
@@ -303,6 +312,8 @@ def _parse_options(octets: list[_Octet]) -> tuple[int | None, int | None, str | 
             case "grp":
                 if not value:
                     raise VnlError("grp= needs a group: a name or a number")
+                if _is_number(value) and int(value) > _MAX_GID:
+                    raise VnlError(f"grp={value} is too high for a group: at most {_MAX_GID}")
                 group = value
             case _:
                 raise VnlError(f"unknown option {key!r}: multi:// takes mode=OCTAL, dirmode=OCTAL and grp=GROUP")

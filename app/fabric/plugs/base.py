@@ -63,10 +63,6 @@ class Plug(ABC):
         """
 
     @abstractmethod
-    def send_frame(self, frame: bytes) -> bool:
-        """Send one frame; False if the plug is full. Otherwise like `send`."""
-
-    @abstractmethod
     async def wait_readable(self) -> None:
         """Return when `receive` is worth a try."""
 

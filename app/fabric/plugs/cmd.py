@@ -66,14 +66,6 @@ class CmdPlug(StreamPlug):
             self._stream_ended.set()
             return 0
 
-    def send_frame(self, frame: bytes) -> bool:
-        """See `Plug.send_frame`."""
-        try:
-            return super().send_frame(frame)
-        except PlugClosedError:
-            self._stream_ended.set()
-            return False
-
     async def wait_readable(self) -> None:
         """See `Plug.wait_readable`."""
         if self._stream_ended.is_set():

@@ -71,14 +71,6 @@ class DatagramPlug(Plug):
                 position += 1
         return position - start
 
-    def send_frame(self, frame: bytes) -> bool:
-        """See `Plug.send_frame`."""
-        try:
-            self._data.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except OSError as error:
-            return self._refuses_one(error, len(frame))
-        return True
-
     async def wait_readable(self) -> None:
         """See `Plug.wait_readable`."""
         await trio.lowlevel.wait_readable(self._fd)

@@ -70,15 +70,6 @@ class StreamPlug(Plug):
         self._written = written
         return sent
 
-    def send_frame(self, frame: bytes) -> bool:
-        """See `Plug.send_frame`."""
-        encoded = framing.encode_frame(frame)
-        self._written += self._write([encoded[self._written :]])
-        if self._written < len(encoded):
-            return False
-        self._written = 0
-        return True
-
     async def wait_readable(self) -> None:
         """See `Plug.wait_readable`."""
         if self._rest_has_frames:

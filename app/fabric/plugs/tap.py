@@ -58,10 +58,6 @@ class TapPlug(Plug):
                 return index - start
         return end - start
 
-    def send_frame(self, frame: bytes) -> bool:
-        """See `Plug.send_frame`."""
-        return self._write(frame)
-
     async def wait_readable(self) -> None:
         """See `Plug.wait_readable`."""
         if self._is_down:

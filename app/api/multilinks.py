@@ -1,0 +1,68 @@
+"""The resource /multilinks: the control directories that this service runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from quart import Blueprint, Response
+
+from app.api.parsing import read_body, read_query
+from app.api.policy import DialPolicy
+from app.api.responses import json_response
+from app.api.schemas import Multilink, MultilinkCreate, MultilinkList, NoQuery
+from app.fabric.errors import VnlError
+from app.fabric.plugs.base import resolve_vnl
+from app.fabric.vnl import MultiVnl
+
+if TYPE_CHECKING:
+    from app.fabric.fabric import Fabric
+
+
+class MultilinkHandlers:
+    """The operations on multilinks.
+
+    Args:
+        fabric: what has the multilinks; owned by the caller.
+        policy: what may be their host.
+    """
+
+    def __init__(self, fabric: Fabric, policy: DialPolicy) -> None:
+        self._fabric = fabric
+        self._policy = policy
+
+    def blueprint(self) -> Blueprint:
+        """The routes of this resource."""
+        routes = Blueprint("multilinks", __name__)
+        routes.add_url_rule("/multilinks", view_func=self.list_multilinks, methods=["GET"])
+        routes.add_url_rule("/multilinks", view_func=self.create_multilink, methods=["POST"])
+        routes.add_url_rule("/multilinks/<name>", view_func=self.get_multilink, methods=["GET"])
+        routes.add_url_rule("/multilinks/<name>", view_func=self.delete_multilink, methods=["DELETE"])
+        return routes
+
+    async def list_multilinks(self) -> Response:
+        """GET /multilinks."""
+        read_query(NoQuery)
+        multilinks = [Multilink.of(multilink) for multilink in self._fabric.multilinks.values()]
+        return json_response(MultilinkList(multilinks=multilinks))
+
+    async def create_multilink(self) -> Response:
+        """POST /multilinks: make its directory; answers when clients can come."""
+        read_query(NoQuery)
+        wanted = await read_body(MultilinkCreate)
+        vnl = await trio.to_thread.run_sync(resolve_vnl, wanted.url)
+        if not isinstance(vnl, MultiVnl):
+            raise VnlError(f"{wanted.url!r} does not make a multilink: give one such as multi:///tmp/vm1")
+        self._policy.check(vnl)
+        multilink = await self._fabric.add_multilink(vnl)
+        return json_response(Multilink.of(multilink), 201, location=["multilinks", multilink.name])
+
+    async def get_multilink(self, name: str) -> Response:
+        """GET /multilinks/{name}."""
+        read_query(NoQuery)
+        return json_response(Multilink.of(self._fabric.multilink(name)))
+
+    async def delete_multilink(self, name: str) -> Response:
+        """DELETE /multilinks/{name}: end its links, remove its directory, and show what it came to."""
+        read_query(NoQuery)
+        return json_response(Multilink.of(await self._fabric.remove_multilink(name)))

@@ -1,0 +1,52 @@
+"""Back-pressure: sources of frames wait a little while a destination has no room, instead of losing frames to it.
+
+A destination that is full holds the pressure of its direction (host to links, or links to host); every source of that
+direction waits for its turn before it reads on, so that what comes too fast stays where it is: in the sources'
+sockets. A destination may hold for HOLD_LIMIT_S in one go. One that is full for longer is congested: it lets go,
+loses frames under that reason, and slows nobody until it has drained.
+
+When the pressure is off, the sources go on one by one in the order in which they came: each passes the turn on after
+one batch, if there still is room.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+HOLD_LIMIT_S: Final = 0.05
+"""Longer than a busy peer is off its processor, shorter than TCP's least retransmission time-out (0.2 s)."""
+
+
+class Pressure:
+    """The pressure of one direction of a multilink."""
+
+    __slots__ = ("_holders", "_waiting")
+
+    def __init__(self) -> None:
+        self._holders: set[object] = set()
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a source has to wait for its turn: a destination is full, or other sources were there first."""
+        return bool(self._holders or self._waiting)
+
+    def hold(self, holder: object) -> None:
+        """Keep sources waiting, until `release`. Again: nothing changes."""
+        self._holders.add(holder)
+
+    def release(self, holder: object) -> None:
+        """`holder` has room, or gives up; the last one lets the first source go on."""
+        self._holders.discard(holder)
+        self.pass_turn()
+
+    async def wait_turn(self) -> None:
+        """Return when it is this source's turn; it reads at once, and then calls `pass_turn`."""
+        await self._waiting.park()
+
+    def pass_turn(self) -> None:
+        """Let the next source go on, if there is room."""
+        if self._waiting and not self._holders:
+            self._waiting.unpark()
