@@ -29,7 +29,10 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def keep_links(fabric: Fabric, store: Store) -> AsyncIterator[None]:
-    """Write every change of the dialled links to `store` until the context ends, then close the store."""
+    """Write every change of the dialled links to `store` until the context ends, then close the store.
+
+    An end without an error is a stop on purpose, which retires the links: then those of `fabric` are forgotten.
+    """
     changes, unwritten = trio.open_memory_channel[Callable[[], None]](math.inf)
 
     def observe(change: LinkChange, link: Link) -> None:
@@ -46,6 +49,8 @@ async def keep_links(fabric: Fabric, store: Store) -> AsyncIterator[None]:
             fabric.on_change.append(observe)
             try:
                 yield
+                paths = [multilink.path for multilink in fabric.multilinks.values()]
+                changes.send_nowait(partial(store.forget_multilinks, paths))
             finally:
                 fabric.on_change.remove(observe)
                 changes.close()

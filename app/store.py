@@ -1,6 +1,10 @@
 """The state file: what must outlive the service, in SQLite.
 
-    dialled_link   the links that were dialled through the API and not retired since: dialled again at the next start
+    dialled_link   the links that were dialled through the API and not retired since: dialled again after a crash
+
+A service that is stopped on purpose retires its links, as it removes its directories: then nothing of them is kept, and
+the last to leave removes the file. Whoever has the file open holds a shared lock (flock) on it, so that it is not
+removed under anybody's hands.
 
 A row belongs to the multilink whose control directory is `multilink_path`, which no two services on a machine share:
 so services with one state file between them do not dial each other's links.
@@ -12,10 +16,11 @@ knows Trio: `app.service` calls it from a worker thread, one call at a time.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -72,6 +77,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
+        self._lock_fd = -1
 
     def dialled_links(self) -> list[DialledLink]:
         """What is kept, in the order in which it was first dialled. Makes no file."""
@@ -110,11 +116,51 @@ class Store:
             return
         self._run(lambda connection: connection.execute("DELETE FROM dialled_link WHERE link_id = ?", (link_id,)))
 
+    def forget_multilinks(self, paths: Iterable[str]) -> None:
+        """Keep no link of these multilinks any longer; remove a file that then holds nothing and is nobody else's."""
+        if self._connection is None and not self.path.exists():
+            return
+        rows = [(path,) for path in paths]
+
+        def write(connection: sqlite3.Connection) -> bool:
+            connection.executemany("DELETE FROM dialled_link WHERE multilink_path = ?", rows)
+            return connection.execute("SELECT 1 FROM dialled_link").fetchone() is None
+
+        if self._run(write) and self._is_ours_alone():
+            self.path.unlink()
+            with suppress(OSError):  # It was there before, or holds something else.
+                self.path.parent.rmdir()
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _is_ours_alone(self) -> bool:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock_file(self) -> int:
+        """A descriptor of the file, made if need be, that keeps others from removing it."""
+        while True:
+            # Made here and not by SQLite, which would give it the umask's mode.
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), self.path.stat()):
+                        return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # Its last user removed it just now.
 
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         with self._explained():
@@ -125,8 +171,7 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made here and not by SQLite, which would give it the umask's mode.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._lock_fd = self._lock_file()
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE", check_same_thread=False
         )
@@ -134,6 +179,7 @@ class Store:
             self._prepare(connection)
         except BaseException:
             connection.close()
+            self.close()
             raise
         return connection
 

@@ -73,7 +73,7 @@ class LinkCreate(_Request):
 
     url: str = Field(
         description="the peer's locator (VNL): `vde:///tmp/vm2[5]`, a bare path, `cmd://ssh ip2 vde_plug /tmp/vm2`",
-        examples=["vde:///tmp/vm2", "vde:///tmp/vm2[5]"],
+        examples=["vde:///srv/vm2", "vde:///srv/vm2[5]"],
     )
     multilink: str = Field(
         default="",
@@ -106,7 +106,7 @@ class MultilinkCreate(_Request):
 
     url: str = Field(
         description="a `multi://` locator; its host may be a nested plug: `multi:///tmp/vm1[mode=0660]{tap://tap0}`",
-        examples=["multi:///tmp/vm1"],
+        examples=["multi:///srv/vm1"],
     )
 
 
