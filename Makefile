@@ -43,6 +43,7 @@ test: clients check
 	@scripts/test.sh $(PYTHON)
 
 bench: clients venv-dev
+	@scripts/apt-need.sh gcc:gcc libc6-dev:/usr/include/stdio.h
 	.venv/bin/python -m bench $(ARGS)
 
 lock: venv-dev

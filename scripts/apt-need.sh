@@ -1,7 +1,7 @@
 #!/bin/sh
 # usage: apt-need.sh [--or-go-on] PACKAGE:WHAT...
-# Installs the Debian packages whose WHAT is missing: a program, or import=MODULE for a module of $PYTHON. Without root
-# it says the one command that would, and fails; with --or-go-on missing programs are no failure, unless
+# Installs the Debian packages whose WHAT is missing: a program, a /file, or import=MODULE for a module of $PYTHON.
+# Without root it says the one command that would, and fails; with --or-go-on missing programs are no failure, unless
 # VDE_MULTILINK_REQUIRE_CLIENTS is set: then no test may be skipped.
 set -eu
 may_fail=
@@ -18,6 +18,7 @@ for pair in "$@"; do
         "${PYTHON:-python3}" -c "import ${pair#*:import=}" 2>/dev/null && continue
         may_fail=
         ;;
+    /*) [ -e "${pair#*:}" ] && continue ;;
     *) command -v "${pair#*:}" >/dev/null && continue ;;
     esac
     missing="$missing ${pair%%:*}"

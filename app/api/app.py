@@ -22,6 +22,7 @@ from app.api.auth import Auth
 from app.api.health import HealthHandlers, Readiness, ReadinessState
 from app.api.links import LinkHandlers
 from app.api.multilinks import MultilinkHandlers
+from app.api.parsing import receive_body
 from app.api.policy import DialPolicy
 from app.api.problems import register_problem_handlers
 from app.api.static import static_blueprint
@@ -116,7 +117,7 @@ def _before_request(auth: Auth, readiness: Readiness) -> Callable[[], Awaitable[
     async def read_then_check() -> None:
         # Always, and first: an answer sent while the body is still to come leaves the connection in between two
         # requests, and the next one on it hangs.
-        await request.get_data()
+        await receive_body()
         auth.check(request)
         if request.method not in _READING_METHODS and readiness.state is ReadinessState.STOPPING:
             raise ServiceStoppingError("the service is stopping and changes nothing any more: ask the next one")

@@ -55,7 +55,7 @@ class LinkHandlers:
     async def create_link(self) -> Response:
         """POST /links: dial a link; answers when it is up."""
         read_query(NoQuery)
-        wanted = await read_body(LinkCreate)
+        wanted = read_body(LinkCreate)
         # A bare path may name a file that holds a locator: what counts is what it resolves to.
         vnl = await trio.to_thread.run_sync(resolve_vnl, wanted.url)
         self._policy.check(vnl)
@@ -72,7 +72,7 @@ class LinkHandlers:
     async def update_link(self, link_id: str) -> Response:
         """PATCH /links/{id}: its name, its role, or both."""
         read_query(NoQuery)
-        change = await read_body(LinkPatch)
+        change = read_body(LinkPatch)
         link = self._fabric.find_link(link_id)
         # The name first: it is the one that can be refused, and then nothing may have changed.
         if "name" in change.model_fields_set:

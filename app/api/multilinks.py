@@ -49,7 +49,7 @@ class MultilinkHandlers:
     async def create_multilink(self) -> Response:
         """POST /multilinks: make its directory; answers when clients can come."""
         read_query(NoQuery)
-        wanted = await read_body(MultilinkCreate)
+        wanted = read_body(MultilinkCreate)
         vnl = await trio.to_thread.run_sync(resolve_vnl, wanted.url)
         if not isinstance(vnl, MultiVnl):
             raise VnlError(f"{wanted.url!r} does not make a multilink: give one such as multi:///tmp/vm1")

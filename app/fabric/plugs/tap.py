@@ -23,7 +23,7 @@ _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFREQ: Final = struct.Struct("16sH22x")
 _DOWN_PAUSE_S: Final = 0.1
-"""An interface that is down is always ready to be read, and every read is EIO: looked at again this often."""
+"""Where a kernel has an interface that is down always ready to be read, and every read EIO: looked at this often."""
 
 
 class TapPlug(Plug):
@@ -44,12 +44,9 @@ class TapPlug(Plug):
         except OSError as error:
             if error.errno != errno.EIO:
                 raise self._gone(error) from error
-            self._is_down = True
-            self.remark = f"the interface {self._interface} is down: ip link set {self._interface} up"
+            self._note_down()
             raise BlockingIOError(errno.EAGAIN, self.remark) from error
-        if self._is_down:
-            self._is_down = False
-            self.remark = ""
+        self._note_up()
 
     def send(self, batch: Batch, start: int, end: int) -> int:
         """See `Plug.send`."""
@@ -84,8 +81,22 @@ class TapPlug(Plug):
         except OSError as error:
             if error.errno not in {errno.EIO, errno.EINVAL, errno.ENOBUFS, errno.ENOMEM}:
                 raise self._gone(error) from error
+            if error.errno == errno.EIO:
+                self._note_down()
             self.refused.append(len(frame))
+        else:
+            self._note_up()
         return True
+
+    def _note_down(self) -> None:
+        if not self._is_down:
+            self._is_down = True
+            self.remark = f"the interface {self._interface} is down: ip link set {self._interface} up"
+
+    def _note_up(self) -> None:
+        if self._is_down:
+            self._is_down = False
+            self.remark = ""
 
     def _gone(self, error: OSError) -> PlugClosedError:
         return PlugClosedError(f"the tap interface {self._interface} failed: {error.strerror}")
