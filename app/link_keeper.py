@@ -17,12 +17,12 @@ import structlog
 import trio
 
 from app.fabric.errors import MultilinkError
-from app.fabric.link import Link, LinkKind
+from app.fabric.link import Link, LinkChange, LinkKind
 from app.fabric.vnl import Vnl, parse_vnl
 from app.store import DialledLink, StateFileError, Store
 
 if TYPE_CHECKING:
-    from app.fabric.fabric import Fabric, LinkChange
+    from app.fabric.fabric import Fabric
 
 _log = structlog.get_logger(__name__)
 

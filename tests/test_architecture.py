@@ -17,20 +17,36 @@ MAX_LINES = 400
 
 # Lowest first: a module imports its own layer and those below.
 FABRIC_LAYERS = [
-    {"vnl", "handshake", "framing", "ethernet", "states", "dedup", "counters", "errors"},  # pure
-    {"mmsg", "queue", "pressure", "peer_socket", "processes", "events"},
+    {"errors"},
+    {"vnl_quoting", "handshake", "framing", "ethernet", "neighbour", "states", "dedup", "counters", "handoff_report"},
+    {"vnl", "handoff_states"},  # so far: pure
+    {"mmsg", "queue", "pressure", "peer_socket", "processes"},
     {"plugs"},
     {"endpoint", "control_dir", "redial"},
     {"listener", "link", "host"},
-    {"link_registry"},
+    {"link_registry", "inspection", "failover"},
+    {"prober"},
+    {"monitor"},
     {"multilink"},
     {"handoff"},
+    {"handoffs"},
     {"fabric"},
 ]
-PURE = FABRIC_LAYERS[0]
+PURE = set().union(*FABRIC_LAYERS[:3])
 PURE_MAY_IMPORT = {
-    *("__future__", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools", "math"),
-    *("re", "shlex", "struct", "typing", "zlib"),
+    *(
+        "__future__",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "hashlib",
+        "ipaddress",
+        "itertools",
+        "math",
+    ),
+    *("random", "re", "shlex", "statistics", "struct", "typing", "zlib"),
     "socket",  # for its constants, see `_socket_calls`
 }
 

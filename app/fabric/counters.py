@@ -27,6 +27,12 @@ class DropReason(StrEnum):
     """The link had been full for longer than the sources are slowed for it."""
     REFUSED = "refused"
     """The kernel refused this one frame (EMSGSIZE and its like)."""
+    DUPLICATE = "duplicate"
+    """A second copy: another link had brought it."""
+    REFLECTION = "reflection"
+    """The host's own frame, come back over a link, where such are to be dropped."""
+    PROBE = "probe"
+    """An answer to a question of our own; the host has not asked."""
     CLOSED = "closed"
     """Still queued when the peer went away or the drain time ended."""
 

@@ -31,20 +31,20 @@ WINDOW_S: Final = 0.5
 LIMIT: Final = 1 << 17
 """Deliveries remembered: a window of 260,000 frames a second, about 40 MB at the worst."""
 
-_FORGOTTEN, _DELIVERED, _TIME, _SLOT, _COUNTS = range(5)
+_FORGOTTEN, _DELIVERED, _TIME, _COUNTS = range(4)
 
 
 class SightingObserver(Protocol):
     """Told of every frame while somebody wants a report; slots as given out by `DuplicateFilter.join`."""
 
-    def delivered(self, slot: int, now: float) -> None:
+    def delivered(self, slot: int) -> None:
         """The link of `slot` brought a frame that no other had brought."""
 
-    def duplicate(self, slot: int, first_slot: int, skew_s: float) -> None:
-        """The link of `slot` brought, `skew_s` after it, what the one of `first_slot` had brought."""
+    def duplicate(self, slot: int, skew_s: float) -> None:
+        """The link of `slot` brought, `skew_s` after it, what another had brought first."""
 
-    def forgotten(self, missing: Sequence[int], first_slot: int) -> None:
-        """The window of a delivery of `first_slot`'s is over, and the links of the slots `missing` never brought it."""
+    def forgotten(self, missing: Sequence[int]) -> None:
+        """The window of a delivery is over, and the links of the slots `missing` never brought it."""
 
 
 class DuplicateFilter:
@@ -99,7 +99,7 @@ class DuplicateFilter:
         self.forget(now)
         table, observer = self._table, self.observer
         count = _COUNTS + slot
-        fresh_entry: list[int | float] = [0, 1, now, slot, *([0] * self._slots)]
+        fresh_entry: list[int | float] = [0, 1, now, *([0] * self._slots)]
         fresh_entry[count] = 1
         fresh: list[int] = []
         duplicates: list[int] = []
@@ -114,16 +114,15 @@ class DuplicateFilter:
                 entry[count] = seen + 1
                 duplicates.append(index)
                 if observer is not None:
-                    observer.duplicate(slot, int(entry[_SLOT]), now - entry[_TIME])
+                    observer.duplicate(slot, now - entry[_TIME])
                 continue
             entry[_DELIVERED] += 1
             entry[count] = entry[_DELIVERED]
             entry[_TIME] = now
-            entry[_SLOT] = slot
             fresh.append(digest)
         if observer is not None:
             for _ in fresh:
-                observer.delivered(slot, now)
+                observer.delivered(slot)
         if fresh:
             self._fifo.append((now, fresh))
             self._deliveries += len(fresh)
@@ -146,6 +145,6 @@ class DuplicateFilter:
             entry[_FORGOTTEN] += 1
             if self.observer is not None:
                 missing = [slot for slot in self._members if entry[_COUNTS + slot] < entry[_FORGOTTEN]]
-                self.observer.forgotten(missing, int(entry[_SLOT]))
+                self.observer.forgotten(missing)
             if entry[_FORGOTTEN] == entry[_DELIVERED]:
                 del self._table[digest]

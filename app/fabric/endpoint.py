@@ -112,6 +112,13 @@ class Endpoint:
             if position < end:
                 self._enqueue(batch, position, end)
 
+    def send_own(self, frames: list[bytes]) -> None:
+        """Send frames of our own making through the plug; not to be called with a batch in hand. Counted as any
+        other.
+        """
+        self._batch.load_frames(frames)
+        self.transmit(self._batch)
+
     async def wait_queue_empty(self) -> None:
         """Return when nothing waits to go out."""
         if self._queue:

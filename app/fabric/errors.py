@@ -15,6 +15,8 @@ where a code becomes an HTTP status, and `app.cli` the only one where it becomes
     ├── ConnectError          the other side of a plug cannot be reached
     ├── PlugClosedError       a plug that worked has ended
     ├── LinkStateError        an event that the link's present state does not allow
+    ├── HandoffInvalidError  a hand-off that makes no sense
+    ├── HandoffRunningError  a hand-off is under way on that multilink already
     └── ServiceStoppingError  the service is on its way out
 """
 
@@ -115,8 +117,29 @@ class LinkStateError(MultilinkError):
     title = "The link's state does not allow that"
 
 
+class HandoffInvalidError(MultilinkError):
+    """A hand-off that makes no sense: to a link that is not up, or from the link that it is to."""
+
+    code = "bad_handoff"
+    title = "The hand-off makes no sense"
+
+
+class HandoffRunningError(MultilinkError):
+    """A hand-off is under way on that multilink already: one at a time."""
+
+    code = "handoff_running"
+    title = "A hand-off is under way"
+
+
 class ServiceStoppingError(MultilinkError):
     """The service or the multilink is stopping and takes nothing new."""
 
     code = "stopping"
     title = "The service is stopping"
+
+
+def describe_bug(error: BaseException) -> str:
+    """An exception that nobody was to meet, in words for a `detail`; of a group the first one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"internal error: {type(error).__name__}; please report it"

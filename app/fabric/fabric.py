@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import trio
 
@@ -14,7 +14,8 @@ from app.fabric.errors import (
     NotFoundError,
     ServiceStoppingError,
 )
-from app.fabric.link import Link
+from app.fabric.handoffs import Handoffs
+from app.fabric.link import Link, LinkChange, Observer
 from app.fabric.link_registry import LinkRegistry
 from app.fabric.multilink import Multilink
 from app.fabric.plugs import cmd, tap, vde
@@ -26,9 +27,6 @@ SCHEMES: Final = (vde, cmd, tap)
 """Importing a plug's module registers it."""
 DEFAULT_DRAIN_S: Final = 0.5
 
-LinkChange: TypeAlias = Literal["dialled", "retired", "renamed", "role"]
-Observer: TypeAlias = Callable[[LinkChange, Link], None]
-
 
 class Fabric:
     """The multilinks by name, and the links of all of them. Made by `open_fabric`."""
@@ -36,9 +34,9 @@ class Fabric:
     def __init__(self, nursery: trio.Nursery, keep_retired: int) -> None:
         self.multilinks: dict[str, Multilink] = {}
         self.on_change: list[Observer] = []
-        """Told, at once and without awaiting, of what somebody asked for and got; not of what happens by itself."""
         self._nursery = nursery
         self._registry = LinkRegistry(keep_retired)
+        self.handoffs = Handoffs(nursery, self._registry, self._tell)
 
     async def add_multilink(self, vnl: MultiVnl, host_plug: Callable[[], Plug] | None = None) -> Multilink:
         """Make a multilink; returns once clients can join it. Cancelled or failed, it leaves nothing.

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from app.fabric.endpoint import Endpoint
+from app.fabric.errors import describe_bug
 from app.fabric.mmsg import Batch
 from app.fabric.peer_socket import PeerCredentials
 from app.fabric.plugs.base import Plug
@@ -85,7 +86,7 @@ class Host(Endpoint):
             reason = await self.carry(plug)
         except Exception as error:  # noqa: BLE001 -- the one supervisor: a bug ends this task alone
             _log.exception("host failed")
-            reason = f"internal error: {type(error).__name__}; please report it"
+            reason = describe_bug(error)
         finally:
             self.peer = None
             self._detached.set()

@@ -10,12 +10,13 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import structlog
 import trio
 
 from app.fabric.endpoint import Endpoint
-from app.fabric.errors import ConnectError, MultilinkError
+from app.fabric.errors import ConnectError, MultilinkError, describe_bug
 from app.fabric.mmsg import Batch
 from app.fabric.peer_socket import PeerCredentials
 from app.fabric.plugs.base import Plug, open_plug
@@ -24,7 +25,13 @@ from app.fabric.redial import keep_dialled
 from app.fabric.states import LinkEvent, LinkState, Role, next_state
 from app.fabric.vnl import Vnl
 
+_ON_REQUEST: Final = "retired on request"
+
 _log = structlog.get_logger(__name__)
+
+
+LinkChange: TypeAlias = Literal["dialled", "retired", "renamed", "role"]
+"""What somebody can ask of a link, as observers are told of it."""
 
 
 class LinkKind(StrEnum):
@@ -32,6 +39,13 @@ class LinkKind(StrEnum):
 
     ATTACHED = "attached"
     DIALLED = "dialled"
+
+
+class Health(NamedTuple):
+    """What a monitor has found out; `degraded` is None while nobody looks."""
+
+    degraded: bool | None
+    reason: str
 
 
 class Link(Endpoint):
@@ -47,6 +61,7 @@ class Link(Endpoint):
         changed: told after every change of state or role; must not await.
         vnl: what is dialled; None for an attached link.
         reconnect: whether a dialled link that goes down is dialled again.
+        role: whether the host's frames are sent to it from the beginning.
     """
 
     def __init__(
@@ -61,6 +76,7 @@ class Link(Endpoint):
         changed: Callable[[Link], None],
         vnl: Vnl | None = None,
         reconnect: bool = True,
+        role: Role = Role.ACTIVE,
     ) -> None:
         super().__init__(batch, to_links, to_host, lambda received: from_link(self, received))
         self.id = f"l{secrets.token_hex(6)}"
@@ -70,11 +86,14 @@ class Link(Endpoint):
         self.reconnect = reconnect
         self.description = ""
         self.peer: PeerCredentials | None = None
-        self.role = Role.ACTIVE
+        self.role = role
+        self.reflections = 0
+        """Frames of the host's own that came back over this link, as far as was looked."""
+        self.health = Health(None, "")
         self.state = LinkState.CONNECTING
         self.since = time.time()
         self.settled = trio.Event()
-        """Set once the link is up for the first time, or never will be."""
+        """Set once the link is up for the first time, or never will be, or is kept although it is not."""
         self.ended = trio.Event()
         """Set once the link is retired and everything of it is closed."""
         self.failure: MultilinkError | None = None
@@ -83,6 +102,9 @@ class Link(Endpoint):
         self._changed = changed
         self._detail = ""
         self._scope = trio.CancelScope()
+        self._draining = trio.CancelScope()
+        self._left_up = trio.Event()
+        self._left_up.set()
 
     @property
     def url(self) -> str | None:
@@ -92,9 +114,14 @@ class Link(Endpoint):
     @property
     def detail(self) -> str:
         """Why the link is as it is, in words; while it is up, what its plug last remarked."""
-        if self.state is LinkState.UP and self.plug is not None:
-            return self.plug.remark
-        return self._detail
+        if self.state is not LinkState.UP or self.plug is None:
+            return self._detail
+        loop = f"{self.reflections} of the host's own frames came back: is there a loop?" if self.reflections else ""
+        return "; ".join(filter(None, (self.health.reason, self.plug.remark, loop)))
+
+    async def wait_left_up(self) -> None:
+        """Return when the link is not `up`, or has ceased to be."""
+        await self._left_up.wait()
 
     def set_role(self, role: Role) -> None:
         """Send the host's frames to this link (`active`) or only hear it (`standby`), from the next batch on."""
@@ -116,11 +143,13 @@ class Link(Endpoint):
                     await self._stay_dialled(keep_down=keep_down)
         except Exception as error:  # noqa: BLE001 -- the one supervisor: a bug ends this task alone
             _log.exception("link failed", link=self.id, multilink=self.multilink)
-            self._detail = f"internal error: {type(error).__name__}; please report it"
-            self.failure = self.failure or ConnectError(self._detail)
+            self._detail = describe_bug(error)
         finally:
             if self.state is not LinkState.RETIRED:
-                self._advance(LinkEvent.CLOSED)
+                reason = _ON_REQUEST if self._scope.cancel_called else self._detail
+                self._advance(LinkEvent.CLOSED, reason or "its multilink has ended")
+            if not self.settled.is_set():
+                self.failure = self.failure or ConnectError(f"link {self.name} never came up: {self._detail}")
             self.settled.set()
             self.ended.set()
 
@@ -133,9 +162,16 @@ class Link(Endpoint):
                 nursery.start_soon(self._drain, drain_s)
                 return
         if self.state is not LinkState.DRAINING:
-            self._detail = "retired on request"
-            self.failure = self.failure or ConnectError(f"link {self.name} was retired before it was up")
             self._scope.cancel()
+
+    def resume(self) -> bool:
+        """Take a retirement back while the link still drains: it is up again. False if it is too late for that."""
+        nursery = self._nursery
+        if self.state is not LinkState.DRAINING or nursery is None or nursery.cancel_scope.cancel_called:
+            return False
+        self._draining.cancel()
+        self._advance(LinkEvent.RESTORED, "")
+        return True
 
     async def _stay_dialled(self, *, keep_down: bool) -> None:
         if self._vnl is None:
@@ -144,12 +180,13 @@ class Link(Endpoint):
         try:
             first = await open_plug(self._vnl)
         except MultilinkError as error:
-            self.failure = error
             if not keep_down:
+                self.failure = error
                 self._detail = error.detail
                 return
             first = error.detail
             self._advance(LinkEvent.FAILED, error.detail)
+            self.settled.set()
         if self.reconnect:
             await keep_dialled(
                 self._vnl,
@@ -187,17 +224,26 @@ class Link(Endpoint):
 
     async def _drain(self, drain_s: float) -> None:
         deadline = trio.current_time() + drain_s
-        with trio.move_on_at(deadline):
-            await self.wait_queue_empty()
-        # Frames of the peer's that are under way are taken in until the time is over.
-        await trio.sleep_until(deadline)
-        self.stop("retired on request")
+        with trio.CancelScope() as self._draining:
+            with trio.move_on_at(deadline):
+                await self.wait_queue_empty()
+            # Frames of the peer's that are under way are taken in until the time is over.
+            await trio.sleep_until(deadline)
+            self.stop(_ON_REQUEST)
 
     def _advance(self, event: LinkEvent, detail: str | None = None) -> None:
         self.state = next_state(self.state, event)
         self.since = time.time()
+        if self.state is LinkState.UP:
+            self._left_up = trio.Event()
+        else:
+            self._left_up.set()
         if detail is not None:
             self._detail = detail
         elif event is LinkEvent.OPENED:
             self._detail = ""
         self._changed(self)
+
+
+Observer: TypeAlias = Callable[[LinkChange, Link], None]
+"""Told, at once and without awaiting, of what somebody asked for and got; not of what happens by itself."""

@@ -98,6 +98,7 @@ class ControlListener:
             self._sock.close()
 
     async def _accept(self) -> socket.socket | None:
+        await trio.lowlevel.checkpoint()  # Before, not after: what has been accepted is ours to close.
         try:
             connection, _address = self._sock.accept()
         except BlockingIOError:
@@ -112,7 +113,6 @@ class ControlListener:
                 return None  # It left while it was in the backlog.
             raise
         connection.setblocking(False)
-        await trio.lowlevel.checkpoint()
         return connection
 
     async def _handle(self, connection: socket.socket, scope: trio.CancelScope) -> None:

@@ -171,6 +171,22 @@ class Batch:
         start = self._offsets[index] if self._in_chunk else index * SLOT_SIZE
         return self.chunk[start : start + self.sizes[index]]
 
+    def leave_out(self, indices: set[int]) -> None:
+        """Take some of the valid frames out of the batch; the caller counts them."""
+        runs: list[tuple[int, int]] = []
+        for start, end in self.runs:
+            first = start
+            for index in range(start, end):
+                if index in indices:
+                    if index > first:
+                        runs.append((first, index))
+                    first = index + 1
+            if end > first:
+                runs.append((first, end))
+        self.runs = runs
+        self.frames -= len(indices)
+        self.octets -= sum(self.sizes[index] for index in indices)
+
     def _hold(self, vector: FrameVector, sizes: list[int]) -> None:
         self.vector = vector
         self._in_chunk = vector is self._chunk_vector
@@ -183,23 +199,10 @@ class Batch:
             self._leave_out_misfits()
 
     def _leave_out_misfits(self) -> None:
-        runs: list[tuple[int, int]] = []
-        start = 0
-        for index, size in enumerate(self.sizes):
-            if MIN_FRAME_SIZE <= size <= MAX_FRAME_SIZE:
-                continue
-            if size < MIN_FRAME_SIZE:
-                self.runts += 1
-            else:
-                self.giants += 1
-            self.octets -= size
-            if index > start:
-                runs.append((start, index))
-            start = index + 1
-        if len(self.sizes) > start:
-            runs.append((start, len(self.sizes)))
-        self.runs = runs
-        self.frames -= self.runts + self.giants
+        misfits = {index for index, size in enumerate(self.sizes) if not MIN_FRAME_SIZE <= size <= MAX_FRAME_SIZE}
+        self.runts = sum(self.sizes[index] < MIN_FRAME_SIZE for index in misfits)
+        self.giants = len(misfits) - self.runts
+        self.leave_out(misfits)
 
 
 def _os_error(call: str) -> OSError:

@@ -7,6 +7,7 @@ Each link has a task in the multilink's nursery; all of them share one Batch, an
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,17 +15,23 @@ import trio
 
 from app.fabric.control_dir import CTL_NAME, HOST_NAME, ControlDirectory, directory_path
 from app.fabric.counters import DropReason
-from app.fabric.errors import ServiceStoppingError, VnlError
+from app.fabric.dedup import WINDOW_S
+from app.fabric.errors import MultilinkError, ServiceStoppingError, VnlError
+from app.fabric.failover import failing, successor
+from app.fabric.handoff_report import ReportObserver
 from app.fabric.host import Host, HostState
+from app.fabric.inspection import Inspection
 from app.fabric.link import Link, LinkKind
 from app.fabric.link_registry import LinkRegistry
 from app.fabric.listener import ControlListener, RefusedError
 from app.fabric.mmsg import Batch
+from app.fabric.monitor import Monitor, MonitorSpec
 from app.fabric.plugs.base import Plug, open_plug
 from app.fabric.plugs.datagram import DatagramPlug
 from app.fabric.pressure import Pressure
+from app.fabric.prober import Prober
 from app.fabric.states import LinkState, Role
-from app.fabric.vnl import MultiVnl, Vnl
+from app.fabric.vnl import MultiVnl, PassOrDrop, Vnl
 
 _log = structlog.get_logger(__name__)
 
@@ -49,10 +56,17 @@ class Multilink:
         self.url = str(vnl)
         self.refused: dict[str, int] = {}
         """Handshakes that were refused, by reason."""
-        self.duplicates = "pass"
-        """What becomes of a frame that comes over more than one link: every copy goes to the host, as in the C
-        module.
-        """
+        self.inspection = Inspection(
+            drops_duplicates=vnl.duplicates is not PassOrDrop.PASS,
+            drops_reflections=vnl.reflections is PassOrDrop.DROP,
+            window_s=WINDOW_S if vnl.window_s is None else vnl.window_s,
+        )
+        self.prober = Prober(self.inspection)
+        self.failover = False
+        """Whether the best standby link becomes active when all the active ones are degraded or down."""
+        self.monitors: dict[Link, Monitor] = {}
+        self.report: ReportObserver | None = None
+        """Told of what passes, while a hand-off is under way."""
         self.ended = trio.Event()
         self._vnl = vnl
         self._registry = registry
@@ -63,6 +77,36 @@ class Multilink:
         self.host = Host(vnl.host, self._batch, self._to_host, self._to_links, self._from_host)
         self._targets: tuple[Link, ...] = ()
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def duplicates(self) -> PassOrDrop:
+        """What becomes of a frame that comes again over another link."""
+        return PassOrDrop.DROP if self.inspection.drops_duplicates else PassOrDrop.PASS
+
+    @property
+    def reflections(self) -> PassOrDrop:
+        """What becomes of the host's own frames that come back over a link."""
+        return PassOrDrop.DROP if self.inspection.drops_reflections else PassOrDrop.PASS
+
+    def configure(
+        self,
+        *,
+        duplicates: PassOrDrop | None = None,
+        reflections: PassOrDrop | None = None,
+        window_s: float | None = None,
+        failover: bool | None = None,
+    ) -> None:
+        """Change what is done with duplicates, reflections and degraded links; None leaves it as it is."""
+        self.inspection.configure(
+            self.links,
+            trio.current_time(),
+            drops_duplicates=None if duplicates is None else duplicates is PassOrDrop.DROP,
+            drops_reflections=None if reflections is None else reflections is PassOrDrop.DROP,
+            window_s=window_s,
+        )
+        if failover is not None:
+            self.failover = failover
+            self._fail_over()
 
     @property
     def links(self) -> list[Link]:
@@ -76,13 +120,21 @@ class Multilink:
             PathError, DirectoryInUseError: from the directory.
             ConnectError: from the nested host plug; nothing is left behind.
         """
+        failure: MultilinkError | None = None
         try:
             directory = ControlDirectory(self._vnl)
             try:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    await self._start(nursery, directory)
-                    task_status.started()
+                    try:
+                        await self._start(nursery, directory)
+                    except MultilinkError as error:
+                        failure = error  # Raised below: the nursery would wrap it into a group.
+                        nursery.cancel_scope.cancel()
+                    else:
+                        task_status.started()
+                if failure is not None:
+                    raise failure
             finally:
                 self._nursery = None
                 directory.close()
@@ -94,7 +146,25 @@ class Multilink:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
-    async def dial(self, vnl: Vnl, *, name: str | None, reconnect: bool, keep_down: bool) -> Link:
+    def monitor(self, link: Link, spec: MonitorSpec | None) -> None:
+        """Watch a link from now on, in place of any watch there is; None ends it."""
+        watched = self.monitors.pop(link, None)
+        if watched is not None:
+            watched.stop()
+        if spec is not None:
+            monitor = Monitor(link, spec, self.prober, self._has_changed, time.time)
+            self.monitors[link] = monitor
+            self._live_nursery().start_soon(monitor.run)
+
+    async def dial(
+        self,
+        vnl: Vnl,
+        *,
+        name: str | None = None,
+        reconnect: bool = True,
+        keep_down: bool = False,
+        role: Role = Role.ACTIVE,
+    ) -> Link:
         """Open a link to what `vnl` names. Cancelled, or failed, it leaves nothing.
 
         Raises:
@@ -104,9 +174,9 @@ class Multilink:
         """
         if isinstance(vnl, MultiVnl):
             raise VnlError(f"{vnl} makes a multilink and cannot be dialled: to join one, give its path")
-        link = self._new_link(vnl=vnl, name=name, reconnect=reconnect)
+        link = self._new_link(vnl=vnl, name=name, reconnect=reconnect, role=role)
         nursery = self._live_nursery()
-        self._registry.add(link)
+        self._add(link)
         nursery.start_soon(self._supervise, link, None, keep_down)
         if keep_down:
             return link
@@ -140,7 +210,19 @@ class Multilink:
         )
         nursery.start_soon(listener.serve)
 
-    def _new_link(self, vnl: Vnl | None = None, name: str | None = None, *, reconnect: bool = True) -> Link:
+    def _add(self, link: Link) -> None:
+        self._registry.add(link)
+        # Before it can bring a first frame: the far end may send from the moment it knows of us.
+        self.inspection.links_changed(self.links, trio.current_time())
+
+    def _new_link(
+        self,
+        vnl: Vnl | None = None,
+        name: str | None = None,
+        *,
+        reconnect: bool = True,
+        role: Role = Role.ACTIVE,
+    ) -> Link:
         kind = LinkKind.ATTACHED if vnl is None else LinkKind.DIALLED
         if name is None:
             name = self._registry.free_name(kind)
@@ -156,6 +238,7 @@ class Multilink:
             changed=self._has_changed,
             vnl=vnl,
             reconnect=reconnect,
+            role=role,
         )
 
     def _live_nursery(self) -> trio.Nursery:
@@ -168,7 +251,7 @@ class Multilink:
 
     def _attach_link(self, plug: DatagramPlug) -> None:
         link = self._new_link()
-        self._registry.add(link)
+        self._add(link)
         self._live_nursery().start_soon(self._supervise, link, plug, False)
 
     def _admit_host(self) -> None:
@@ -186,15 +269,36 @@ class Multilink:
         finally:
             # A link that never came up was never one to be remembered.
             self._registry.remove(link, remember=link.failure is None)
+            self.monitor(link, None)
 
     def _has_changed(self, link: Link) -> None:
         self._targets = tuple(each for each in self.links if each.state is LinkState.UP and each.role is Role.ACTIVE)
+        self.inspection.links_changed(self.links, trio.current_time())
         _log.info(
             "link changed", link=link.id, name=link.name, multilink=self.name, state=str(link.state), detail=link.detail
         )
+        self._fail_over()
+
+    def _fail_over(self) -> None:
+        """Let the best standby link take over where it is wanted and needed; a hand-off under way sees to it itself."""
+        if not self.failover or self.report is not None:
+            return
+        links = self.links
+        rtt_s = {link: monitor.rtt_s for link, monitor in self.monitors.items() if monitor.rtt_s is not None}
+        link = successor(links, rtt_s)
+        if link is None:
+            return
+        old = failing(links)
+        _log.warning("failing over", multilink=self.name, to=link.name, away_from=[each.name for each in old])
+        link.set_role(Role.ACTIVE)
+        for each in old:
+            each.set_role(Role.STANDBY)
 
     def _from_host(self, batch: Batch) -> None:
         rx = self.host.rx
+        self.inspection.sample_host(batch)
+        if self.report is not None:
+            self.report.batch_from_host(batch.frames, trio.current_time())
         targets = self._targets
         if not targets:
             rx.drop(DropReason.NO_LINK, batch.frames)
@@ -204,6 +308,15 @@ class Multilink:
             link.transmit(batch)
 
     def _from_link(self, link: Link, batch: Batch) -> None:
+        if self.inspection.is_on:
+            now = trio.current_time()
+            self.inspection.inspect(batch, link, now)
+            if not batch.frames:
+                return
+            if self.report is not None:
+                self.report.batch_to_host(batch.frames, now)
+        else:
+            self.inspection.sample(batch, link)
         if self.host.plug is None:
             link.rx.drop(DropReason.NO_HOST, batch.frames)
             return

@@ -1,5 +1,6 @@
 """The life of a link as one table: every state, every event, nothing else.
 
+                               <--restored--
     connecting --opened--> up --retiring--> draining --closed--> retired
         |  ^                |                   |
       failed  redialled   failed              failed (ends the drain early)
@@ -36,6 +37,7 @@ class LinkEvent(StrEnum):
     FAILED = "failed"
     REDIALLED = "redialled"
     RETIRING = "retiring"
+    RESTORED = "restored"
     CLOSED = "closed"
 
 
@@ -53,6 +55,7 @@ TRANSITIONS: Final[dict[tuple[LinkState, LinkEvent], LinkState]] = {
     (LinkState.UP, LinkEvent.FAILED): LinkState.DOWN,
     (LinkState.UP, LinkEvent.RETIRING): LinkState.DRAINING,
     (LinkState.UP, LinkEvent.CLOSED): LinkState.RETIRED,
+    (LinkState.DRAINING, LinkEvent.RESTORED): LinkState.UP,
     (LinkState.DRAINING, LinkEvent.FAILED): LinkState.RETIRED,
     (LinkState.DRAINING, LinkEvent.CLOSED): LinkState.RETIRED,
     (LinkState.DOWN, LinkEvent.REDIALLED): LinkState.CONNECTING,

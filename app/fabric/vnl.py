@@ -8,6 +8,7 @@ Grammar (after vdeplug4; checked against Debian's vdeplug 4.0.1)::
            | "tap://" INTERFACE
            | DIR ["[" PORT-or-PORTGROUP "]"]             no "://": a vde:// locator
     OPTION = "mode=" OCTAL | "dirmode=" OCTAL | "grp=" NAME-or-NUMBER | nothing
+           | ("duplicates=" | "reflections=") ("drop" | "pass") | "window=" SECONDS     not of the C module
 
 In multi:// and vde://, `'…'` and `"…"` are literal, and outside of quotes `\c` is c and `%41` is A. The path ends
 at the first unquoted `[`, the options at the last unquoted `]`. Of an option given twice the last one counts.
@@ -30,9 +31,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
 
 from app.fabric.errors import VnlError
+from app.fabric.vnl_quoting import Octet, decode, find, quote, split_brackets, split_unquoted, text_of, utf8
 
 MAX_VNL_LENGTH: Final = 4096
 MAX_PORT: Final = 0xFFFFFF
@@ -40,14 +43,23 @@ MAX_PORT: Final = 0xFFFFFF
 MAX_INTERFACE_BYTES: Final = 15
 """Linux: IFNAMSIZ is 16 with its closing NUL."""
 
+MIN_WINDOW_S: Final = 0.01
+MAX_WINDOW_S: Final = 10.0
+
 DEFAULT_MODE: Final = 0o600
 DEFAULT_DIRMODE: Final = 0o2700
 
-_SPECIAL: Final = frozenset(b"'\"\\%[]{}/")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _MAX_MODE: Final = 0o7777
 _MAX_GID: Final = 0xFFFFFFFE
 """The number above it stands for "leave as it is" in chown(2)."""
+
+
+class PassOrDrop(StrEnum):
+    """What is done with a kind of frame."""
+
+    PASS = "pass"  # noqa: S105 -- no password: duplicates=pass
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,9 @@ class MultiVnl:
     dirmode: int | None = None
     group: str | None = None
     host: Vnl | None = None
+    duplicates: PassOrDrop | None = None
+    reflections: PassOrDrop | None = None
+    window_s: float | None = None
 
     @property
     def socket_mode(self) -> int:
@@ -86,8 +101,14 @@ class MultiVnl:
         if self.dirmode is not None:
             options.append(f"dirmode=0{self.dirmode:o}")
         if self.group is not None:
-            options.append(f"grp={_quote(self.group)}")
-        text = "multi://" + _quote(self.path, keep=b"/")
+            options.append(f"grp={quote(self.group)}")
+        if self.duplicates is not None:
+            options.append(f"duplicates={self.duplicates}")
+        if self.reflections is not None:
+            options.append(f"reflections={self.reflections}")
+        if self.window_s is not None:
+            options.append(f"window={self.window_s:.6f}")
+        text = "multi://" + quote(self.path, keep=b"/")
         if options:
             text += "[" + "/".join(options) + "]"
         if self.host is not None:
@@ -116,8 +137,8 @@ class VdeVnl:
         return self.port if self.port is not None and not _is_number(self.port) else None
 
     def __str__(self) -> str:
-        bracket = "" if self.port is None else f"[{_quote(self.port)}]"
-        return "vde://" + _quote(self.path, keep=b"/") + bracket
+        bracket = "" if self.port is None else f"[{quote(self.port)}]"
+        return "vde://" + quote(self.path, keep=b"/") + bracket
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,135 +217,57 @@ def parse_multi_vnl(text: str) -> MultiVnl:
     return vnl
 
 
-class _Octet(NamedTuple):
-    """One decoded byte, whether it stood for itself, and where in the text's UTF-8 it began."""
-
-    value: int
-    literal: bool
-    start: int
-
-
-def _decode(body: str) -> list[_Octet]:
-    """Undo quoting; `literal` marks the bytes that quoting has stripped of any special meaning."""
-    raw = _utf8(body)
-    octets: list[_Octet] = []
-    position, quote = 0, 0
-    while position < len(raw):
-        byte, start = raw[position], position
-        position += 1
-        if quote:
-            if byte == quote:
-                quote = 0
-            else:
-                octets.append(_Octet(byte, True, start))
-        elif byte in b"'\"":
-            quote = byte
-        elif byte == ord("\\"):
-            if position == len(raw):
-                raise VnlError("the locator ends in a lone backslash: write \\\\ for a backslash")
-            octets.append(_Octet(raw[position], True, start))
-            position += 1
-        elif byte == ord("%"):
-            digits = raw[position : position + 2]
-            if not re.fullmatch(rb"[0-9A-Fa-f]{2}", digits) or digits == b"00":
-                shown = digits.decode("utf-8", "replace")
-                raise VnlError(f"%{shown} is no character: two hex digits follow a %, %25 is a % itself")
-            octets.append(_Octet(int(digits, 16), True, start))
-            position += 2
-        else:
-            octets.append(_Octet(byte, False, start))
-            if byte == ord("{"):
-                # What is nested is a locator of its own, with a quoting of its own.
-                octets.extend(_Octet(rest, False, at) for at, rest in enumerate(raw[position:], position))
-                return octets
-    if quote:
-        raise VnlError(f"a {chr(quote)} is never closed: close it, or write \\{chr(quote)} for the character itself")
-    return octets
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise VnlError("the locator is not valid Unicode: it has half a surrogate pair in it") from error
-
-
-def _text(octets: list[_Octet]) -> str:
-    try:
-        return bytes(octet.value for octet in octets).decode()
-    except UnicodeDecodeError as error:
-        raise VnlError("the locator does not decode to UTF-8: check its % escapes") from error
-
-
-def _find(octets: list[_Octet], char: str, *, last: bool = False) -> int:
-    """Index of the first (last) unquoted `char`, or -1."""
-    indices = range(len(octets) - 1, -1, -1) if last else range(len(octets))
-    wanted = ord(char)
-    return next((i for i in indices if octets[i].value == wanted and not octets[i].literal), -1)
-
-
-def _split_brackets(octets: list[_Octet]) -> tuple[list[_Octet], list[_Octet] | None]:
-    """The path, and what stood in brackets after it (None without brackets)."""
-    opening = _find(octets, "[")
-    if opening < 0:
-        if _find(octets, "]") >= 0:
-            raise VnlError("a ] without its [: write \\] for the character itself")
-        return octets, None
-    closing = _find(octets, "]", last=True)
-    if closing < opening:
-        raise VnlError("the [ is never closed: end the options with ], or write \\[ for the character itself")
-    if closing != len(octets) - 1:
-        raise VnlError(f"nothing may follow the ]: {_text(octets[closing + 1 :])!r} does")
-    return octets[:opening], octets[opening + 1 : closing]
-
-
 def _parse_multi(body: str) -> MultiVnl:
-    octets = _decode(body)
+    octets = decode(body)
     host: Vnl | None = None
-    nested = _find(octets, "{")
+    nested = find(octets, "{")
     if nested >= 0:
         if body[-1] != "}":
             raise VnlError("the { is never closed: a nested plug is the last thing, {VNL}")
-        inner = _utf8(body)[octets[nested].start + 1 : -1].decode()
+        inner = utf8(body)[octets[nested].start + 1 : -1].decode()
         host = parse_vnl(inner)
         if isinstance(host, MultiVnl):
             raise VnlError("a multilink cannot be the host of a multilink: join them with a link instead")
         octets = octets[:nested]
-    path, bracket = _split_brackets(octets)
-    mode, dirmode, group = _parse_options(bracket or [])
-    return MultiVnl(path=_text(path), mode=mode, dirmode=dirmode, group=group, host=host)
+    path, bracket = split_brackets(octets)
+    return MultiVnl(path=text_of(path), host=host, **_parse_options(bracket or []))
 
 
-def _parse_options(octets: list[_Octet]) -> tuple[int | None, int | None, str | None]:
-    mode: int | None = None
-    dirmode: int | None = None
-    group: str | None = None
-    for option in _split_unquoted(octets, "/"):
+def _parse_options(octets: list[Octet]) -> dict[str, Any]:
+    """The fields of a MultiVnl that the options give; of an option given twice the last one counts."""
+    fields: dict[str, Any] = {}
+    for option in split_unquoted(octets, "/"):
         if not option:
             continue
-        equals = _find(option, "=")
-        key, value = (_text(option), "") if equals < 0 else (_text(option[:equals]), _text(option[equals + 1 :]))
-        match key:
-            case "mode":
-                mode = _octal(key, value)
-            case "dirmode":
-                dirmode = _octal(key, value)
-            case "grp":
-                if not value:
-                    raise VnlError("grp= needs a group: a name or a number")
-                if _is_number(value) and int(value) > _MAX_GID:
-                    raise VnlError(f"grp={value} is too high for a group: at most {_MAX_GID}")
-                group = value
-            case _:
-                raise VnlError(f"unknown option {key!r}: multi:// takes mode=OCTAL, dirmode=OCTAL and grp=GROUP")
-    return mode, dirmode, group
+        equals = find(option, "=")
+        key, value = (text_of(option), "") if equals < 0 else (text_of(option[:equals]), text_of(option[equals + 1 :]))
+        known = _OPTIONS.get(key)
+        if known is None:
+            raise VnlError(f"unknown option {key!r}: multi:// takes {', '.join(_OPTIONS)}")
+        field, parse = known
+        fields[field] = parse(key, value)
+    return fields
 
 
-def _split_unquoted(octets: list[_Octet], separator: str) -> Iterator[list[_Octet]]:
-    while (at := _find(octets, separator)) >= 0:
-        yield octets[:at]
-        octets = octets[at + 1 :]
-    yield octets
+def _group(key: str, value: str) -> str:
+    if not value:
+        raise VnlError(f"{key}= needs a group: a name or a number")
+    if _is_number(value) and int(value) > _MAX_GID:
+        raise VnlError(f"{key}={value} is too high for a group: at most {_MAX_GID}")
+    return value
+
+
+def _pass_or_drop(key: str, value: str) -> PassOrDrop:
+    try:
+        return PassOrDrop(value)
+    except ValueError:
+        raise VnlError(f"{key}={value} is not known: it is {key}=drop or {key}=pass") from None
+
+
+def _window(key: str, value: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", value) or not MIN_WINDOW_S <= float(value) <= MAX_WINDOW_S:
+        raise VnlError(f"{key}={value} is no window: give seconds, {MIN_WINDOW_S:g} to {MAX_WINDOW_S:g}")
+    return float(value)
 
 
 def _octal(key: str, value: str) -> int:
@@ -334,11 +277,11 @@ def _octal(key: str, value: str) -> int:
 
 
 def _parse_vde(body: str) -> VdeVnl:
-    path, bracket = _split_brackets(_decode(body))
-    directory = _text(path)
+    path, bracket = split_brackets(decode(body))
+    directory = text_of(path)
     if not directory:
         raise VnlError("the locator names no directory: give one such as vde:///tmp/vm1")
-    port = _text(bracket) if bracket else None
+    port = text_of(bracket) if bracket else None
     if port is not None:
         if _is_number(port):
             if int(port) > MAX_PORT:
@@ -353,7 +296,7 @@ def _is_number(port: str) -> bool:
 
 
 def _parse_cmd(body: str) -> CmdVnl:
-    _utf8(body)
+    utf8(body)
     try:
         argv = shlex.split(body)
     except ValueError as error:
@@ -366,21 +309,22 @@ def _parse_cmd(body: str) -> CmdVnl:
 def _parse_tap(body: str) -> TapVnl:
     if not body:
         raise VnlError("tap:// names no interface: give one such as tap://tap0")
-    name = _utf8(body)
+    name = utf8(body)
     # The kernel's dev_valid_name(): no slash, colon or white space; % would ask it for a number.
     if len(name) > MAX_INTERFACE_BYTES or body in {".", ".."} or re.search(r"[\s/:%{}\[\]\x00-\x1f\x7f]", body):
         raise VnlError(f"{body!r} cannot be an interface: 1 to {MAX_INTERFACE_BYTES} bytes without space, /, : or %")
     return TapVnl(interface=body)
 
 
-def _quote(text: str, keep: bytes = b"") -> str:
-    """`text` such that `_decode` gives it back, every byte literal but those in `keep`."""
-    special = _SPECIAL - set(keep)
-    quoted = bytearray()
-    for byte in text.encode():
-        quoted += b"%%%02X" % byte if byte in special or byte < ord(" ") or byte == 0x7F else bytes([byte])
-    return quoted.decode()
-
+_OPTIONS: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
+    "mode": ("mode", _octal),
+    "dirmode": ("dirmode", _octal),
+    "grp": ("group", _group),
+    "duplicates": ("duplicates", _pass_or_drop),
+    "reflections": ("reflections", _pass_or_drop),
+    "window": ("window_s", _window),
+}
+"""The options of multi://: the field of MultiVnl that each gives, and how its value is read."""
 
 _PARSERS: Final[dict[str, Callable[[str], Vnl]]] = {
     "multi": _parse_multi,
