@@ -20,11 +20,11 @@ FABRIC_LAYERS = [
     {"errors"},
     {"vnl_quoting", "handshake", "framing", "ethernet", "neighbour", "states", "dedup", "counters", "handoff_report"},
     {"vnl", "handoff_states"},  # so far: pure
-    {"mmsg", "queue", "pressure", "peer_socket", "processes"},
+    {"events", "mmsg", "queue", "pressure", "peer_socket", "processes"},
     {"plugs"},
     {"endpoint", "control_dir", "redial"},
     {"listener", "link", "host"},
-    {"link_registry", "inspection", "failover"},
+    {"link_registry", "link_events", "inspection", "failover", "statistics"},
     {"prober"},
     {"monitor"},
     {"multilink"},

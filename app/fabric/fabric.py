@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,6 +15,7 @@ from app.fabric.errors import (
     NotFoundError,
     ServiceStoppingError,
 )
+from app.fabric.events import EventKind, EventLog
 from app.fabric.handoffs import Handoffs
 from app.fabric.link import Link, LinkChange, Observer
 from app.fabric.link_registry import LinkRegistry
@@ -21,6 +23,7 @@ from app.fabric.multilink import Multilink
 from app.fabric.plugs import cmd, tap, vde
 from app.fabric.plugs.base import Plug
 from app.fabric.states import Role
+from app.fabric.statistics import INTERVAL_S, Sample, Statistics
 from app.fabric.vnl import MultiVnl, Vnl
 
 SCHEMES: Final = (vde, cmd, tap)
@@ -36,7 +39,9 @@ class Fabric:
         self.on_change: list[Observer] = []
         self._nursery = nursery
         self._registry = LinkRegistry(keep_retired)
-        self.handoffs = Handoffs(nursery, self._registry, self._tell)
+        self.events = EventLog()
+        self.handoffs = Handoffs(nursery, self._registry, self._tell, self.events)
+        self.statistics = Statistics(self._registry.live, time.time, self._publish_rates)
 
     async def add_multilink(self, vnl: MultiVnl, host_plug: Callable[[], Plug] | None = None) -> Multilink:
         """Make a multilink; returns once clients can join it. Cancelled or failed, it leaves nothing.
@@ -50,7 +55,7 @@ class Fabric:
         """
         if self._nursery.cancel_scope.cancel_called:
             raise ServiceStoppingError("the service is stopping: it takes no new multilinks")
-        multilink = Multilink(vnl, self._registry, host_plug)
+        multilink = Multilink(vnl, self._registry, self.events, host_plug)
         if multilink.name in self.multilinks:
             raise NameTakenError(
                 f"a multilink named {multilink.name!r} exists already: give a path with another last part"
@@ -61,6 +66,7 @@ class Fabric:
         except BaseException:
             del self.multilinks[multilink.name]
             raise
+        self.events.publish(EventKind.MULTILINK_ADDED, {"multilink": multilink.name, "path": multilink.path})
         return multilink
 
     async def remove_multilink(self, name: str) -> Multilink:
@@ -74,7 +80,8 @@ class Fabric:
             self._tell("retired", link)
         multilink.stop()
         await multilink.ended.wait()
-        self.multilinks.pop(name, None)
+        if self.multilinks.pop(name, None) is not None:
+            self.events.publish(EventKind.MULTILINK_REMOVED, {"multilink": name, "path": multilink.path})
         return multilink
 
     def multilink(self, name: str | None) -> Multilink:
@@ -153,6 +160,11 @@ class Fabric:
         await link.ended.wait()
         return link
 
+    def _publish_rates(self, at: float, samples: dict[Link, Sample]) -> None:
+        if self.events.readers:
+            rates = {link.id: sample._asdict() for link, sample in samples.items()}
+            self.events.publish(EventKind.STATS, {"at": at, "interval_s": INTERVAL_S, "links": rates})
+
     def _tell(self, change: LinkChange, link: Link) -> None:
         for observer in self.on_change:
             observer(change, link)
@@ -166,7 +178,9 @@ async def open_fabric(*, keep_retired: int = 100) -> AsyncIterator[Fabric]:
         keep_retired: how many retired links are remembered.
     """
     async with trio.open_nursery() as nursery:
+        fabric = Fabric(nursery, keep_retired)
+        nursery.start_soon(fabric.statistics.run)
         try:
-            yield Fabric(nursery, keep_retired)
+            yield fabric
         finally:
             nursery.cancel_scope.cancel()

@@ -78,6 +78,7 @@ class Handoff:
         multilink: whose host moves.
         plan: what is to be done.
         tell: told which links are dialled, retired and change their role.
+        progressed: told of every change of state; must not await.
         clock: monotonic seconds, for durations.
     """
 
@@ -86,6 +87,7 @@ class Handoff:
         multilink: Multilink,
         plan: HandoffPlan,
         tell: Observer,
+        progressed: Callable[[Handoff], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = f"h{secrets.token_hex(6)}"
@@ -100,6 +102,7 @@ class Handoff:
         self.report = ReportObserver(self._name_of_slot)
         self._multilink = multilink
         self._tell = tell
+        self._progressed = progressed
         self._clock = clock
         self._phase_began = 0.0
         self._scope = trio.CancelScope()
@@ -316,6 +319,7 @@ class Handoff:
         if state not in FINAL_STATES:
             self.phases.append(Phase(state, time.time()))
         _log.info("hand-off", handoff=self.id, multilink=self.multilink, state=str(state), reason=self.reason)
+        self._progressed(self)
 
     def _refuse(self, state: HandoffState) -> NoReturn:
         raise LinkStateError(f"a hand-off that is {self.state} cannot become {state}")

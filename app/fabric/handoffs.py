@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from app.fabric.errors import HandoffInvalidError, HandoffRunningError, NotFoundError
+from app.fabric.events import EventKind, EventLog
 from app.fabric.handoff import Handoff, HandoffPlan
 from app.fabric.handoff_states import (
     DEFAULT_DRAIN_S,
@@ -52,12 +53,14 @@ class Handoffs:
         nursery: where they run.
         links: resolves ids and names.
         tell: told which links are dialled, retired and change their role.
+        events: told of every phase.
     """
 
-    def __init__(self, nursery: trio.Nursery, links: LinkRegistry, tell: Observer) -> None:
+    def __init__(self, nursery: trio.Nursery, links: LinkRegistry, tell: Observer, events: EventLog) -> None:
         self._nursery = nursery
         self._links = links
         self._tell = tell
+        self._events = events
         self._known: deque[Handoff] = deque(maxlen=KEPT)
 
     def all(self) -> list[Handoff]:
@@ -128,10 +131,23 @@ class Handoffs:
             raise HandoffRunningError(
                 f"the hand-off {running.id} is {running.state} on {multilink.name}: wait for its end, or abort it"
             )
-        handoff = Handoff(multilink, self.plan(multilink, request), self._tell)
+        handoff = Handoff(multilink, self.plan(multilink, request), self._tell, self._has_progressed)
         self._known.append(handoff)
         self._nursery.start_soon(handoff.run)
         return handoff
+
+    def _has_progressed(self, handoff: Handoff) -> None:
+        new = handoff.new_link
+        data: dict[str, object] = {
+            "handoff": handoff.id,
+            "multilink": handoff.multilink,
+            "state": str(handoff.state),
+            "to": None if new is None else new.name,
+            "from": [link.name for link in handoff.plan.old],
+            "verified_by": handoff.verified_by,
+            "reason": handoff.reason,
+        }
+        self._events.publish(EventKind.HANDOFF, data)
 
     def _link_of(self, multilink: Multilink, id_or_name: str) -> Link:
         link = self._links.find(id_or_name)

@@ -40,6 +40,7 @@ class Host(Endpoint):
         to_host: the pressure that the host holds while it is full.
         to_links: the pressure that it waits for before it is read.
         from_host: takes what the host sent.
+        changed: told when a host has come or gone; must not await.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Host(Endpoint):
         to_host: Pressure,
         to_links: Pressure,
         from_host: Callable[[Batch], None],
+        changed: Callable[[], None],
     ) -> None:
         super().__init__(batch, to_host, to_links, from_host)
         self.url = None if vnl is None else str(vnl)
         self.description = ""
         self.peer: PeerCredentials | None = None
         self._vnl = vnl
+        self._changed = changed
         self._detail = "no host has come yet"
         self._detached = trio.Event()
         self._detached.set()
@@ -83,7 +86,7 @@ class Host(Endpoint):
         """Be the host over `plug` until it ends; why it did, in words. Catches what may fail."""
         self.take_place(plug)
         try:
-            reason = await self.carry(plug)
+            reason = await self.carry(plug, until=self._changed)
         except Exception as error:  # noqa: BLE001 -- the one supervisor: a bug ends this task alone
             _log.exception("host failed")
             reason = describe_bug(error)
@@ -92,6 +95,7 @@ class Host(Endpoint):
             self._detached.set()
         self._detail = reason
         _log.info("host detached", reason=reason)
+        self._changed()
         return reason
 
     async def run_dialled(self, plug: Plug) -> None:

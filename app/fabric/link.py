@@ -91,6 +91,8 @@ class Link(Endpoint):
         """Frames of the host's own that came back over this link, as far as was looked."""
         self.health = Health(None, "")
         self.state = LinkState.CONNECTING
+        self.told: tuple[LinkState, bool | None] = (LinkState.CONNECTING, None)
+        """State and health as they were when they were last told to anybody."""
         self.since = time.time()
         self.settled = trio.Event()
         """Set once the link is up for the first time, or never will be, or is kept although it is not."""

@@ -17,11 +17,13 @@ from app.fabric.control_dir import CTL_NAME, HOST_NAME, ControlDirectory, direct
 from app.fabric.counters import DropReason
 from app.fabric.dedup import WINDOW_S
 from app.fabric.errors import MultilinkError, ServiceStoppingError, VnlError
+from app.fabric.events import EventKind, EventLog
 from app.fabric.failover import failing, successor
 from app.fabric.handoff_report import ReportObserver
 from app.fabric.host import Host, HostState
 from app.fabric.inspection import Inspection
 from app.fabric.link import Link, LinkKind
+from app.fabric.link_events import kind_of_change, link_data
 from app.fabric.link_registry import LinkRegistry
 from app.fabric.listener import ControlListener, RefusedError
 from app.fabric.mmsg import Batch
@@ -42,6 +44,7 @@ class Multilink:
     Args:
         vnl: what it is made from.
         registry: where its links are entered, shared by the service.
+        events: told of what happens, shared by the service.
         host_plug: opens the host's plug in place of the one that `vnl` nests.
     """
 
@@ -49,6 +52,7 @@ class Multilink:
         self,
         vnl: MultiVnl,
         registry: LinkRegistry,
+        events: EventLog,
         host_plug: Callable[[], Plug] | None = None,
     ) -> None:
         self.path = directory_path(vnl)
@@ -70,11 +74,12 @@ class Multilink:
         self.ended = trio.Event()
         self._vnl = vnl
         self._registry = registry
+        self._events = events
         self._host_plug = host_plug
         self._batch = Batch()
         self._to_host = Pressure()
         self._to_links = Pressure()
-        self.host = Host(vnl.host, self._batch, self._to_host, self._to_links, self._from_host)
+        self.host = Host(vnl.host, self._batch, self._to_host, self._to_links, self._from_host, self._host_has_changed)
         self._targets: tuple[Link, ...] = ()
         self._nursery: trio.Nursery | None = None
 
@@ -212,6 +217,7 @@ class Multilink:
 
     def _add(self, link: Link) -> None:
         self._registry.add(link)
+        self._events.publish(EventKind.LINK_ADDED, link_data(link))
         # Before it can bring a first frame: the far end may send from the moment it knows of us.
         self.inspection.links_changed(self.links, trio.current_time())
 
@@ -277,7 +283,17 @@ class Multilink:
         _log.info(
             "link changed", link=link.id, name=link.name, multilink=self.name, state=str(link.state), detail=link.detail
         )
+        self._events.publish(kind_of_change(link), link_data(link))
         self._fail_over()
+
+    def _host_has_changed(self) -> None:
+        attached = self.host.state is HostState.ATTACHED
+        kind = EventKind.HOST_ATTACHED if attached else EventKind.HOST_DETACHED
+        peer = self.host.peer
+        self._events.publish(
+            kind,
+            {"multilink": self.name, "detail": self.host.detail, "pid": None if peer is None else peer.pid},
+        )
 
     def _fail_over(self) -> None:
         """Let the best standby link take over where it is wanted and needed; a hand-off under way sees to it itself."""
