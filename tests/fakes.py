@@ -1,9 +1,9 @@
 """What stands in for the outside world in tests: plugs in memory, and VDE peers over real sockets.
 
-    memory_pair()        two ends of a channel of frames; each is a real Plug, bounded, to be stalled, killed, ...
-    FakeDialler          answers open_plug from a script, for links that are dialled
-    RawClient, RawServer the two sides of the VDE handshake, nothing of the service's code in them
-    frame_of, until      frames to tell apart, and waiting for what is about to be so
+memory_pair()        two ends of a channel of frames; each is a real Plug, bounded, to be stalled, killed, ...
+FakeDialler          answers open_plug from a script, for links that are dialled
+RawClient, RawServer the two sides of the VDE handshake, nothing of the service's code in them
+frame_of, until      frames to tell apart, and waiting for what is about to be so
 """
 
 from __future__ import annotations
@@ -376,7 +376,7 @@ class RawClient(RawPeer):
                 control.send(encode_request(name.encode(), description.encode(), kind=kind))
                 data.connect(await read_reply(control))
             finally:
-                os.unlink(name)  # noqa: PTH108 -- a name in the file system as the kernel has it, no Path
+                os.unlink(name)
         except BaseException:
             control.close()
             data.close()

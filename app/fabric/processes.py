@@ -36,10 +36,14 @@ def read_process(pid: int) -> ProcessEntry | None:
     return ProcessEntry(pid, int(fields[1]), int(fields[3]), int(fields[19]), fields[0] in b"ZX")
 
 
-def process_family(leader: int) -> list[ProcessEntry]:
-    """The living processes of the session that `leader` leads, and its living descendants in other sessions."""
+def process_family(leader: int, *, is_reaped: bool = False) -> list[ProcessEntry]:
+    """The living processes of the session that `leader` leads, and its living descendants in other sessions.
+
+    A leader that is reaped has no descendants any more, and its number may be somebody else's by now, unless it is
+    still that of a session.
+    """
     entries = [entry for name in os.listdir("/proc") if name.isdigit() and (entry := read_process(int(name)))]
-    family = {leader}
+    family = set() if is_reaped else {leader}
     grew = True
     while grew:
         more = {entry.pid for entry in entries if entry.parent in family or entry.session == leader} - family

@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import subprocess
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -97,14 +98,19 @@ class CmdPlug(StreamPlug):
         self._is_closed = True
         # Bounded by TERM_GRACE_S, and no cancellation may leave a process behind.
         with trio.CancelScope(shield=True):
-            family = await trio.to_thread.run_sync(process_family, self._process.pid)
+            family = await self._family()
             for stream in (self._stdin, self._stdout, self._stderr):
                 await trio.aclose_forcefully(stream)
             signal_processes(family, signal.SIGTERM)
             if not await self._all_gone(family, TERM_GRACE_S):
-                family = await trio.to_thread.run_sync(process_family, self._process.pid)
+                family = await self._family()
                 signal_processes(family, signal.SIGKILL)
                 await self._all_gone(family, TERM_GRACE_S)
+
+    async def _family(self) -> list[ProcessEntry]:
+        is_reaped = self._process.returncode is not None
+        # A thread: reading all of /proc takes milliseconds, and frames are waiting.
+        return await trio.to_thread.run_sync(partial(process_family, self._process.pid, is_reaped=is_reaped))
 
     async def _all_gone(self, family: list[ProcessEntry], limit_s: float) -> bool:
         with trio.move_on_after(limit_s):
