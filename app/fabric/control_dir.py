@@ -160,6 +160,8 @@ class ControlDirectory:
                 raise PathError(
                     f"{self.path} exists and is not a directory: remove it, or give another path"
                 ) from error
+            if error.errno == errno.ENOENT:
+                raise DirectoryInUseError(f"{self.path} is being removed by its last owner: try again") from error
             raise PathError(f"{self.path} cannot be opened: {error.strerror}") from error
         try:
             self._lock(fd)

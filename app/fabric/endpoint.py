@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from app.fabric.capture import FrameCapture
 from app.fabric.counters import DirectionCounters, DropReason
 from app.fabric.errors import PlugClosedError
 from app.fabric.mmsg import BATCH_FRAMES, Batch
@@ -43,6 +44,8 @@ class Endpoint:
         self.tx = DirectionCounters()
         self.plug: Plug | None = None
         self.is_congested = False
+        self.capture: FrameCapture | None = None
+        """Given a copy of every frame that comes and that is sent, while somebody looks."""
         self._batch = batch
         self._pressure = pressure
         self._ahead = ahead
@@ -71,6 +74,10 @@ class Endpoint:
                 nursery.start_soon(self._watch, plug)
                 if until is not None:
                     until()
+                try:
+                    plug.begin()
+                except PlugClosedError as error:
+                    self.stop(error.detail)
             self._sweep(plug)
         finally:
             self._nursery = None
@@ -94,6 +101,8 @@ class Endpoint:
         if plug is None:
             self.tx.drop(DropReason.CLOSED, batch.frames)
             return
+        if self.capture is not None:
+            self.capture.outbound(batch)
         for start, end in batch.runs:
             position = start
             if not self._queue:
@@ -118,6 +127,11 @@ class Endpoint:
         """
         self._batch.load_frames(frames)
         self.transmit(self._batch)
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many frames, of how many bytes together, wait to go out."""
+        return len(self._queue), self._queue.octets
 
     async def wait_queue_empty(self) -> None:
         """Return when nothing waits to go out."""
@@ -205,6 +219,8 @@ class Endpoint:
         if batch.giants:
             self.rx.drop(DropReason.GIANT, batch.giants)
         if batch.frames:
+            if self.capture is not None:
+                self.capture.inbound(batch)
             self._deliver(batch)
 
     def _sweep(self, plug: Plug) -> None:

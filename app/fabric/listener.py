@@ -1,9 +1,10 @@
 """The accept loop of a control socket, and the handshake with whoever comes, hostile or not.
 
-    accept → read at most 256 bytes, for at most HANDSHAKE_TIMEOUT_S → check → data socket → reply → a DatagramPlug
+    accept → read at most 256 bytes, for at most HANDSHAKE_TIMEOUT_S → check → data socket → a DatagramPlug → reply
 
-One task a half-open connection, at most MAX_HALF_OPEN of them: one more puts out the oldest, which is the likeliest
-to be idle on purpose (an honest client sends its request at once). Whoever is refused is refused by closing at once,
+The reply is the plug's to send, once frames flow: a client that has it relies on hearing every frame from then on.
+One task a half-open connection, at most MAX_HALF_OPEN of them: one more puts out the oldest, which is the likeliest to
+be idle on purpose (an honest client sends its request at once). Whoever is refused is refused by closing at once,
 because the clients have no time-out of their own. Each refusal is counted by reason, and costs nobody else anything.
 """
 
@@ -37,6 +38,8 @@ from app.fabric.plugs.datagram import DatagramPlug, unlink_if_there
 
 HANDSHAKE_TIMEOUT_S: Final = 3.0
 MAX_HALF_OPEN: Final = 128
+SILENCE_S: Final = 0.5
+"""Whoever has not said what it wants by then gives up its descriptor first, where descriptors are short."""
 CAPACITY_PAUSE_S: Final = 0.1
 """After EMFILE and its like: long enough to burn nothing, short enough that nobody notices. As trio's
 serve_listeners does.
@@ -76,7 +79,8 @@ class ControlListener:
         self._admit = admit
         self._attach = attach
         self._refused = refused
-        self._half_open: dict[trio.CancelScope, None] = {}
+        self._half_open: dict[trio.CancelScope, float] = {}
+        """Those whose request is not whole yet, oldest first: when they were accepted, on Trio's clock."""
 
     async def serve(self) -> None:
         """Accept until cancelled, then close the socket."""
@@ -87,15 +91,19 @@ class ControlListener:
                     if connection is None:
                         continue
                     if len(self._half_open) >= MAX_HALF_OPEN:
-                        oldest = next(iter(self._half_open))
-                        del self._half_open[oldest]
-                        oldest.cancel()
+                        self._evict(1)
                     scope = trio.CancelScope()
-                    self._half_open[scope] = None
+                    self._half_open[scope] = trio.current_time()
                     nursery.start_soon(self._handle, connection, scope)
         finally:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
+
+    def _evict(self, count: int) -> None:
+        """Put out the oldest connections that are half open."""
+        for oldest in list(self._half_open)[:count]:
+            del self._half_open[oldest]
+            oldest.cancel()
 
     async def _accept(self) -> socket.socket | None:
         await trio.lowlevel.checkpoint()  # Before, not after: what has been accepted is ours to close.
@@ -107,6 +115,8 @@ class ControlListener:
         except OSError as error:
             if error.errno in CAPACITY_ERRNOS:
                 _log.warning("out of descriptors or memory: new peers have to wait", reason=error.strerror)
+                silent_since = trio.current_time() - SILENCE_S
+                self._evict(sum(accepted < silent_since for accepted in self._half_open.values()))
                 await trio.sleep(CAPACITY_PAUSE_S)
                 return None
             if isinstance(error, ConnectionError):
@@ -121,7 +131,7 @@ class ControlListener:
         plug: DatagramPlug | None = None
         try:
             with scope, trio.move_on_after(HANDSHAKE_TIMEOUT_S) as limit:
-                plug = await self._shake_hands(connection)
+                plug = await self._shake_hands(connection, scope)
             if limit.cancelled_caught:
                 reason = "timeout"
             elif scope.cancelled_caught:
@@ -142,8 +152,9 @@ class ControlListener:
         if plug is None:
             self._refused[reason] = self._refused.get(reason, 0) + 1
 
-    async def _shake_hands(self, connection: socket.socket) -> DatagramPlug:
+    async def _shake_hands(self, connection: socket.socket, scope: trio.CancelScope) -> DatagramPlug:
         request = await _read_request(connection)
+        self._half_open.pop(scope, None)
         while True:
             try:
                 plug = self._join(connection, request)
@@ -164,9 +175,15 @@ class ControlListener:
             directories = (self._directory.path, *FALLBACK_DIRECTORIES)
             connect_data_socket(data, request.data_address, uid=peer.uid, directories=directories)
             self._admit()
-            connection.send(encode_reply(os.fsencode(path)))
             undo.pop_all()
-        plug = DatagramPlug(data, connection, bound_path=path, description=request.description, peer=peer)
+        plug = DatagramPlug(
+            data,
+            connection,
+            greeting=encode_reply(os.fsencode(path)),
+            bound_path=path,
+            description=request.description,
+            peer=peer,
+        )
         self._attach(plug)
         return plug
 

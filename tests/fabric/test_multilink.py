@@ -443,3 +443,17 @@ async def test_while_it_ends_nobody_is_let_in(multilink: Multilink) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as late, pytest.raises(FileNotFoundError):
         late.connect(f"{multilink.path}/ctl")
     assert multilink.links == []
+
+
+async def test_whoever_has_its_reply_hears_every_frame_from_then_on(multilink: Multilink) -> None:
+    """The reply is what a client waits for: a frame that the host sends right after it must not be lost."""
+    host = await RawClient.attach(multilink.path, "host")
+    for number in range(30):
+        with await RawClient.attach(multilink.path) as client:
+            assert all(is_up(link) for link in multilink.links)
+            await host.send(frame_of(number))
+            assert await client.receive(1) == [frame_of(number)]
+            await client.send(frame_of(number))
+            assert await host.receive(1) == [frame_of(number)]
+    assert multilink.host.rx.dropped == {}
+    host.leave()

@@ -42,6 +42,13 @@ class Plug(ABC):
         self.remark = ""
         self.refused: list[int] = []
 
+    def begin(self) -> None:  # noqa: B027 -- most plugs have nobody waiting
+        """Called once by the owner, when it takes and sends frames: what the peer waits for may be said now.
+
+        Raises:
+            PlugClosedError: the peer is gone already.
+        """
+
     @abstractmethod
     def receive(self, batch: Batch) -> None:
         """Fill `batch` with what has arrived.

@@ -36,6 +36,7 @@ class DatagramPlug(Plug):
     Args:
         data: non-blocking and connected; owned by the plug from now on.
         control: non-blocking, the handshake done; owned by the plug from now on.
+        greeting: sent on `control` when frames can flow: the reply of a handshake.
         bound_path: the name of `data` in the file system, removed at the end; None if it has none any more.
     """
 
@@ -44,6 +45,7 @@ class DatagramPlug(Plug):
         data: socket.socket,
         control: socket.socket,
         *,
+        greeting: bytes = b"",
         bound_path: str | None = None,
         description: str = "",
         peer: PeerCredentials | None = None,
@@ -51,9 +53,18 @@ class DatagramPlug(Plug):
         super().__init__(description=description, peer=peer)
         self._data = data
         self._control = control
+        self._greeting = greeting
         self._bound_path = bound_path
         self._fd = data.fileno()
         _size_send_buffer(data)
+
+    def begin(self) -> None:
+        """See `Plug.begin`. Not sooner: a peer that has its reply relies on hearing every frame from then on."""
+        if self._greeting:
+            try:
+                self._control.send(self._greeting, socket.MSG_NOSIGNAL)
+            except OSError as error:
+                raise PlugClosedError(self._reason(error)) from error
 
     def receive(self, batch: Batch) -> None:
         """See `Plug.receive`."""
