@@ -4,9 +4,10 @@ ARGS ?=
 
 # Debian package and a program of it, for each real client that the tests drive.
 CLIENTS := vdeplug:vde_plug vde-switch:vde_switch vde-wirefilter:wirefilter vdens:vdens openssh-server:sshd \
-	openssh-client:ssh iproute2:ip iputils-ping:ping iperf3:iperf3 tcpdump:tcpdump tshark:tshark curl:curl procps:ps
+	openssh-client:ssh iproute2:ip iputils-ping:ping iperf3:iperf3 tcpdump:tcpdump tshark:tshark curl:curl procps:ps \
+	chromium:chromium fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
-.PHONY: help run test check format bench lock clean venv venv-dev clients
+.PHONY: help run test check format bench bench-handoff demo screenshots lock clean venv venv-dev clients
 
 help:
 	@echo 'make run [ARGS="..."]  set up whatever is missing and run the service (vde-multilink serve ARGS)'
@@ -14,6 +15,9 @@ help:
 	@echo 'make check             ruff, ruff format and mypy'
 	@echo 'make format            let ruff lay out the code'
 	@echo 'make bench             compare with the C peers, side by side'
+	@echo 'make bench-handoff     compare hand-offs with those of the C tools, side by side'
+	@echo 'make demo [ARGS=--keep] the whole story in under a minute, without root'
+	@echo 'make screenshots       pictures of the dashboard, from a service under real traffic, into docs/'
 	@echo 'make lock [UPGRADE=1]  write the lock files from the ranges in pyproject.toml'
 	@echo 'make clean             remove what make has made'
 	@echo 'PYTHON=python3.12 chooses the Python.'
@@ -45,6 +49,16 @@ test: clients check
 bench: clients venv-dev
 	@scripts/apt-need.sh gcc:gcc libc6-dev:/usr/include/stdio.h
 	.venv/bin/python -m bench $(ARGS)
+
+bench-handoff: clients venv-dev
+	@scripts/apt-need.sh gcc:gcc libc6-dev:/usr/include/stdio.h
+	.venv/bin/python -m bench.handoff $(ARGS)
+
+demo: clients venv
+	@exec .venv/bin/python scripts/demo.py $(ARGS)
+
+screenshots: clients venv-dev
+	@.venv/bin/python scripts/screenshots.py $(ARGS)
 
 lock: venv-dev
 	scripts/lock.sh

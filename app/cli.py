@@ -6,8 +6,6 @@ What only one command needs is imported there: `plug` and the clients start fast
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +14,18 @@ import click
 from click.shell_completion import get_completion_class
 
 from app import __version__
+from app.cli_capture import capture
+from app.cli_handoff import handoff, set_link
 from app.cli_support import (
     TeachingCommand,
+    absolute_vnl,
     client_options,
     complete_links,
     complete_multilinks,
+    print_json,
     service_options,
 )
+from app.cli_watch import watch
 from app.fabric.states import LinkState
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ def cli() -> None:
 
     A multilink is a directory that VDE clients join (vde_plug, QEMU, ...). Its host, a VM say, hears every link
     and is heard by every link; links never hear each other. Links come by themselves (attached) or are opened by
-    the service (dialled), and any of them can be retired while frames flow: so a VM's network moves from
-    one path to another.
+    the service (dialled). `handoff` moves the host from one link to another while frames flow: so a VM's network
+    moves from one path to another, and nothing is lost.
     """
 
 
@@ -81,6 +84,7 @@ def _settings(given: Mapping[str, Any], config: Path | None) -> Settings:
             listen = ["127.0.0.1:8480", "unix:/tmp/api.sock"]
             allow = ["cmd"]                                # every command, or chosen ones:
             allow_commands = ["ssh ip2 vde_plug /tmp/vm2"]
+            duplicates = "drop"                            # or "pass", where a VNL does not say it
             allowed_hosts = ["vm-server.example.org"]      # names the API is reached by
             token_file = "/etc/vde-multilink/token"
         """,
@@ -158,7 +162,7 @@ def status(client: Client, as_json: bool) -> None:
     """
     answer = client.multilinks()
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     from app.tables import multilinks_table, stdout_console
 
@@ -205,13 +209,13 @@ def links(client: Client, link: str | None, multilink: str | None, state: str | 
             raise click.UsageError("one link is named: leave --multilink and --state out")
         one = client.link(link)
         if as_json:
-            _print_json(one)
+            print_json(one)
         else:
             stdout_console().print(link_details(one))
         return
     answer = client.links(multilink=multilink, state=state)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     elif answer["links"]:
         stdout_console().print(links_table(answer["links"]))
     else:
@@ -247,9 +251,9 @@ def add(client: Client, vnl: str, multilink: str | None, name: str | None, recon
     frames on its stdin and stdout, where the service was started with --allow cmd. The link is dialled again when it
     goes down and when the service is started again, until it is retired.
     """
-    link = client.add_link(_absolute(vnl), multilink=multilink, name=name, reconnect=reconnect)
+    link = client.add_link(absolute_vnl(vnl), multilink=multilink, name=name, reconnect=reconnect)
     if as_json:
-        _print_json(link)
+        print_json(link)
         return
     from app.tables import link_details, stdout_console
 
@@ -283,7 +287,7 @@ def retire(client: Client, link: str, drain_s: float | None, as_json: bool) -> N
     """
     ended = client.retire_link(link, drain_s=drain_s)
     if as_json:
-        _print_json(ended)
+        print_json(ended)
         return
     from app.tables import link_details, stdout_console
 
@@ -311,22 +315,7 @@ def completion(shell: str) -> None:
     click.echo(script(cli, {}, PROGRAM, COMPLETION_VARIABLE).source())
 
 
-def _print_json(answer: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(answer, indent=2, ensure_ascii=not _speaks_utf8()))
-
-
-def _speaks_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-
-
-def _absolute(vnl: str) -> str:
-    """A relative path is meant from here, not from wherever the service was started."""
-    if vnl.startswith(("/", "vde:///")) or ("://" in vnl and not vnl.startswith("vde://")):
-        return vnl
-    from app.fabric.plugs.base import resolve_vnl
-    from app.fabric.vnl import VdeVnl
-
-    resolved = resolve_vnl(vnl)
-    if not isinstance(resolved, VdeVnl):
-        return str(resolved)
-    return str(VdeVnl(path=str(Path.cwd() / resolved.path), port=resolved.port))
+cli.add_command(handoff)
+cli.add_command(set_link)
+cli.add_command(watch)
+cli.add_command(capture)

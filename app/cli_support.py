@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -109,8 +111,8 @@ def _token_file_option(text: str) -> Callable[[F], F]:
     return click.option("--token-file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help=text)
 
 
-def client_options(command: F) -> F:
-    """--json, --api and where the socket and the token are; the command gets a Client and `as_json`."""
+def client_options(command: F, *, with_json: bool = True) -> F:
+    """--json, --api and where the socket and the token are; the command gets a Client and, with --json, `as_json`."""
 
     @functools.wraps(command)
     def with_client(
@@ -122,7 +124,6 @@ def client_options(command: F) -> F:
             return command(client, *args, **kwargs)
 
     options = [
-        click.option("--json", "as_json", is_flag=True, help="Print the API's JSON instead of a table."),
         click.option(
             "--api",
             metavar="ADDR",
@@ -132,11 +133,35 @@ def client_options(command: F) -> F:
         _runtime_dir_option("Find api.sock and the token there."),
         _token_file_option("Take the token for a TCP address from there.  [env: VDE_MULTILINK_TOKEN]"),
     ]
+    if with_json:
+        options.insert(0, click.option("--json", "as_json", is_flag=True, help="Print the API's JSON, for programs."))
     wrapped: Any = with_client
     for option in reversed(options):
         wrapped = option(wrapped)
     result: F = wrapped
     return result
+
+
+def print_json(answer: Mapping[str, Any]) -> None:
+    """Print what the API has answered."""
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=not _speaks_utf8()))
+
+
+def _speaks_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def absolute_vnl(vnl: str) -> str:
+    """A relative path is meant from here, not from wherever the service was started."""
+    if vnl.startswith(("/", "vde:///")) or ("://" in vnl and not vnl.startswith("vde://")):
+        return vnl
+    from app.fabric.plugs.base import resolve_vnl
+    from app.fabric.vnl import VdeVnl
+
+    resolved = resolve_vnl(vnl)
+    if not isinstance(resolved, VdeVnl):
+        return str(resolved)
+    return str(VdeVnl(path=str(Path.cwd() / resolved.path), port=resolved.port))
 
 
 # Completion: ids and names come from the service.

@@ -18,89 +18,63 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, cast
+from typing import Any, Final, Literal, Self, cast
 from urllib.parse import quote
 
 import httpx
 
+from app.client_requests import given, handoff_request
+from app.client_types import (
+    Direction,
+    Handoff,
+    HandoffList,
+    HandoffPlan,
+    History,
+    Host,
+    Link,
+    LinkList,
+    Monitor,
+    MonitorSpec,
+    Multilink,
+    MultilinkList,
+    PassOrDrop,
+    Peer,
+    Verify,
+)
 from app.fabric.errors import MultilinkError
 from app.listen_address import TcpAddress, UnixAddress, parse_listen_address
 from app.runtime_dir import API_SOCKET_NAME, TOKEN_NAME, default_runtime_dir
 from app.tokens import TokenError, check_token, read_token_file
 
+__all__ = [
+    "Client",
+    "ClientError",
+    "Direction",
+    "Handoff",
+    "HandoffList",
+    "HandoffPlan",
+    "History",
+    "Host",
+    "Link",
+    "LinkList",
+    "Monitor",
+    "MonitorSpec",
+    "Multilink",
+    "MultilinkList",
+    "NotRunningError",
+    "PassOrDrop",
+    "Peer",
+    "RefusedError",
+    "ServiceLocation",
+    "Verify",
+    "find_service",
+    "handoff_request",
+]
+
 DEFAULT_TIMEOUT_S: Final = 30.0
 """Longer than the service itself waits for anything but a drain."""
 
 START_HINT: Final = "start it with: vde-multilink serve"
-
-
-class Peer(TypedDict):
-    """The process at the other end, as the kernel names it."""
-
-    pid: int
-    uid: int
-    gid: int
-
-
-class Direction(TypedDict):
-    """Frames and bytes in one direction, and frames lost by reason."""
-
-    frames: int
-    bytes: int
-    dropped: dict[str, int]
-
-
-class Link(TypedDict):
-    """One channel between a multilink and a peer."""
-
-    id: str
-    name: str
-    multilink: str
-    kind: Literal["attached", "dialled"]
-    url: str | None
-    description: str
-    peer: Peer | None
-    role: Literal["active", "standby"]
-    state: Literal["connecting", "up", "draining", "down", "retired"]
-    detail: str
-    since: str
-    rx: Direction
-    tx: Direction
-
-
-class Host(TypedDict):
-    """The side of a multilink that hears every link."""
-
-    url: str | None
-    state: Literal["attached", "detached"]
-    detail: str
-    peer: Peer | None
-    rx: Direction
-    tx: Direction
-
-
-class Multilink(TypedDict):
-    """One control directory, one host, any number of links."""
-
-    name: str
-    url: str
-    path: str
-    host: Host
-    duplicates: str
-    links: int
-    refused: dict[str, int]
-
-
-class LinkList(TypedDict):
-    """The answer of GET /links."""
-
-    links: list[Link]
-
-
-class MultilinkList(TypedDict):
-    """The answer of GET /multilinks."""
-
-    multilinks: list[Multilink]
 
 
 class ClientError(MultilinkError):
@@ -206,18 +180,7 @@ class Client:
     def __init__(self, location: ServiceLocation | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.location = find_service() if location is None else location
         self._timeout_s = timeout_s
-        address = self.location.address
-        unix_path = address.path if isinstance(address, UnixAddress) else None
-        headers = {"Accept": "application/json"}
-        if self.location.token is not None:
-            headers["Authorization"] = f"Bearer {self.location.token}"
-        self._http = httpx.Client(
-            base_url="http://localhost" if unix_path is not None else str(self.location),
-            transport=httpx.HTTPTransport(uds=unix_path, trust_env=False) if unix_path is not None else None,
-            headers=headers,
-            timeout=timeout_s,
-            trust_env=False,  # a proxy in the environment is not meant for this machine's own service
-        )
+        self._http = open_http(self.location, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -241,21 +204,32 @@ class Client:
         return cast("Link", self._ask("GET", _path("links", id_or_name)))
 
     def add_link(
-        self, url: str, *, multilink: str | None = None, name: str | None = None, reconnect: bool = True
+        self,
+        url: str,
+        *,
+        multilink: str | None = None,
+        name: str | None = None,
+        reconnect: bool = True,
+        role: Literal["active", "standby"] | None = None,
+        monitor: MonitorSpec | None = None,
     ) -> Link:
         """Dial `url` and return the link once it is up."""
-        body: dict[str, object] = {"url": url, "reconnect": reconnect}
-        if multilink is not None:
-            body["multilink"] = multilink
-        if name is not None:
-            body["name"] = name
+        body = {"url": url, "reconnect": reconnect}
+        body |= given(multilink=multilink, name=name, role=role, monitor=monitor)
         return cast("Link", self._ask("POST", "/links", body=body))
 
     def change_link(
-        self, id_or_name: str, *, name: str | None = None, role: Literal["active", "standby"] | None = None
+        self,
+        id_or_name: str,
+        *,
+        name: str | None = None,
+        role: Literal["active", "standby"] | None = None,
+        monitor: MonitorSpec | Literal["off"] | None = None,
     ) -> Link:
-        """Rename a link or change its role; what is None stays as it is."""
-        body = {key: value for key, value in (("name", name), ("role", role)) if value is not None}
+        """Rename a link, change its role, or watch it; what is None stays as it is."""
+        body = given(name=name, role=role, monitor=monitor)
+        if monitor == "off":
+            body["monitor"] = None
         return cast("Link", self._ask("PATCH", _path("links", id_or_name), body=body))
 
     def retire_link(self, id_or_name: str, *, drain_s: float | None = None) -> Link:
@@ -276,9 +250,58 @@ class Client:
         """Make a multilink from a `multi://` locator."""
         return cast("Multilink", self._ask("POST", "/multilinks", body={"url": url}))
 
+    def change_multilink(
+        self,
+        name: str,
+        *,
+        duplicates: PassOrDrop | None = None,
+        reflections: PassOrDrop | None = None,
+        window_s: float | None = None,
+        failover: bool | None = None,
+    ) -> Multilink:
+        """Change what is done with duplicates, reflections and degraded links; what is None stays as it is."""
+        body = given(duplicates=duplicates, reflections=reflections, window_s=window_s, failover=failover)
+        return cast("Multilink", self._ask("PATCH", _path("multilinks", name), body=body))
+
     def remove_multilink(self, name: str) -> Multilink:
         """End a multilink and its links; returns it as it was at the end."""
         return cast("Multilink", self._ask("DELETE", _path("multilinks", name)))
+
+    def history(self, id_or_name: str) -> History:
+        """The last five minutes of a link."""
+        return cast("History", self._ask("GET", _path("links", id_or_name, "history")))
+
+    def handoffs(self) -> HandoffList:
+        """The last 100 hand-offs."""
+        return cast("HandoffList", self._ask("GET", "/handoffs"))
+
+    def handoff(self, handoff_id: str) -> Handoff:
+        """One hand-off, as it stands now."""
+        return cast("Handoff", self._ask("GET", _path("handoffs", handoff_id)))
+
+    def start_handoff(
+        self, wanted: Mapping[str, object], *, wait_s: int | None = None, idempotency_key: str | None = None
+    ) -> Handoff:
+        """Begin a hand-off; with `wait_s` return at its end, or as it stands after so long.
+
+        Args:
+            wanted: the body of POST /handoffs, from `handoff_request`.
+            wait_s: how long its end is waited for, in whole seconds.
+            idempotency_key: with the same one, asking again begins no second hand-off.
+        """
+        headers = {} if wait_s is None else {"Prefer": f"wait={wait_s}"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        timeout_s = self._timeout_s + (wait_s or 0)
+        return cast("Handoff", self._ask("POST", "/handoffs", body=wanted, headers=headers, timeout_s=timeout_s))
+
+    def plan_handoff(self, wanted: Mapping[str, object]) -> HandoffPlan:
+        """What `start_handoff` would do; nothing is done."""
+        return cast("HandoffPlan", self._ask("POST", "/handoffs", query={"plan": "true"}, body=wanted))
+
+    def abort_handoff(self, handoff_id: str) -> Handoff:
+        """Stop a hand-off and roll it back; returns it as it was at the end."""
+        return cast("Handoff", self._ask("DELETE", _path("handoffs", handoff_id)))
 
     def _ask(
         self,
@@ -287,26 +310,49 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
         try:
             response = self._http.request(
-                method, path, params=query, json=body, timeout=self._timeout_s if timeout_s is None else timeout_s
+                method,
+                path,
+                params=query,
+                json=body,
+                headers=headers,
+                timeout=self._timeout_s if timeout_s is None else timeout_s,
             )
         except httpx.ConnectError as error:
-            raise _cannot_connect(self.location, error) from error
+            raise cannot_connect(self.location, error) from error
         except httpx.TimeoutException as error:
             raise ClientError(f"the service at {self.location} has not answered in time: try again") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ClientError(f"the service at {self.location} cannot be asked: {error}") from error
-        return _read_answer(self.location, response)
+        return read_answer(self.location, response)
 
 
-def _path(collection: str, name: str) -> str:
-    return f"/{collection}/{quote(name, safe='')}"
+def _path(collection: str, name: str, *more: str) -> str:
+    return "/".join((f"/{collection}/{quote(name, safe='')}", *more))
 
 
-def _cannot_connect(location: ServiceLocation, error: httpx.ConnectError) -> ClientError:
+def open_http(location: ServiceLocation, timeout: float | httpx.Timeout) -> httpx.Client:
+    """An HTTP client for one service, with its token; to be closed."""
+    address = location.address
+    unix_path = address.path if isinstance(address, UnixAddress) else None
+    headers = {"Accept": "application/json"}
+    if location.token is not None:
+        headers["Authorization"] = f"Bearer {location.token}"
+    return httpx.Client(
+        base_url="http://localhost" if unix_path is not None else str(location),
+        transport=httpx.HTTPTransport(uds=unix_path, trust_env=False) if unix_path is not None else None,
+        headers=headers,
+        timeout=timeout,
+        trust_env=False,  # a proxy in the environment is not meant for this machine's own service
+    )
+
+
+def cannot_connect(location: ServiceLocation, error: httpx.ConnectError) -> ClientError:
+    """What to tell somebody who could not be connected."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PermissionError) or (isinstance(cause, OSError) and cause.errno == errno.EACCES):
@@ -318,7 +364,12 @@ def _cannot_connect(location: ServiceLocation, error: httpx.ConnectError) -> Cli
     return NotRunningError(f"no service answers at {location}: {START_HINT}, or say with --api where it is")
 
 
-def _read_answer(location: ServiceLocation, response: httpx.Response) -> dict[str, Any]:
+def read_answer(location: ServiceLocation, response: httpx.Response) -> dict[str, Any]:
+    """The JSON of an answer that went well.
+
+    Raises:
+        ClientError: it did not.
+    """
     try:
         answer = response.json()
     except ValueError:

@@ -22,10 +22,12 @@ from typing import Final, NoReturn
 import structlog
 import trio
 
+from app.fabric.activity import frames_moved
 from app.fabric.errors import MultilinkError
 from app.fabric.fabric import Fabric, open_fabric
 from app.fabric.multilink import Multilink
 from app.fabric.plugs.stdio import open_stdio_plug
+from app.garbage import collect_when_quiet
 from app.link_keeper import dial_kept_links, keep_links
 from app.listen_address import ListenAddress, TcpAddress
 from app.listeners import bind_listener
@@ -88,7 +90,10 @@ async def _serve(settings: Settings, stop: trio.Event, ready: Callable[[], None]
         await stack.enter_async_context(_http(fabric, settings, endpoints, kept))
         _announce_addresses(endpoints)
         ready()
-        await stop.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collect_when_quiet, partial(frames_moved, fabric))
+            await stop.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def _plug(settings: Settings, stop: trio.Event, ready: Callable[[], None]) -> None:
@@ -111,6 +116,7 @@ async def _plug(settings: Settings, stop: trio.Event, ready: Callable[[], None])
             _announce_addresses(endpoints)
         ready()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(collect_when_quiet, partial(frames_moved, fabric))
             nursery.start_soon(_set_after, multilink.host.wait_detached, stop)
             await stop.wait()
             nursery.cancel_scope.cancel()
@@ -156,6 +162,11 @@ def _open_endpoints(settings: Settings, *, with_runtime_dir: bool) -> Iterator[_
         )
 
 
+def _token_name(settings: Settings) -> str:
+    """What the log calls those who have the token."""
+    return "token" if settings.token_file is None else settings.token_file.name
+
+
 def _given_token(settings: Settings) -> str | None:
     if settings.token_file is not None:
         token = read_token_file(settings.token_file)
@@ -192,8 +203,9 @@ async def _http(fabric: Fabric, settings: Settings, endpoints: _Endpoints, store
     app = create_app(
         fabric,
         policy=policy,
-        auth=Auth(endpoints.token, frozenset(settings.allowed_hosts)),
+        auth=Auth(endpoints.token, frozenset(settings.allowed_hosts), token_name=_token_name(settings)),
         readiness=readiness,
+        duplicates=settings.duplicates,
     )
     kept = store.dialled_links()
     async with keep_links(fabric, store), trio.open_nursery() as nursery:

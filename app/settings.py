@@ -8,6 +8,7 @@ For each setting the first of these that names it counts, and a list is taken wh
     --allow         VDE_MULTILINK_ALLOW          allow = ["cmd"]
                     VDE_MULTILINK_ALLOW_COMMANDS allow_commands = ["ssh ip2 vde_plug /tmp/vm2"]
                     VDE_MULTILINK_ALLOWED_HOSTS  allowed_hosts = ["vm-server.example.org"]
+                    VDE_MULTILINK_DUPLICATES     duplicates = "drop"     (where a VNL does not say it itself)
     --runtime-dir   VDE_MULTILINK_RUNTIME_DIR    runtime_dir = "/run/vde-multilink"
     --state         VDE_MULTILINK_STATE          state = "/var/lib/vde-multilink/state.sqlite3"
     --token-file    VDE_MULTILINK_TOKEN_FILE     token_file = "/etc/vde-multilink/token"
@@ -25,10 +26,11 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -39,7 +41,7 @@ from pydantic_settings import (
 
 from app.fabric.errors import MultilinkError, VnlError
 from app.fabric.plugs.base import resolve_vnl
-from app.fabric.vnl import MultiVnl
+from app.fabric.vnl import MultiVnl, PassOrDrop
 from app.listen_address import AddressError, ListenAddress, TcpAddress, UnixAddress, parse_listen_address
 from app.runtime_dir import default_runtime_dir, default_state_file
 
@@ -100,6 +102,13 @@ def _command(value: object) -> object:
     return argv
 
 
+def with_duplicates(vnl: MultiVnl, default: PassOrDrop) -> MultiVnl:
+    """`vnl`, saying what is done with duplicates if it does not yet, and `default` is not what is done by itself."""
+    if vnl.duplicates is not None or default is PassOrDrop.DROP:
+        return vnl
+    return replace(vnl, duplicates=default)
+
+
 Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 
 
@@ -116,6 +125,8 @@ class Settings(BaseSettings):
     )
     _config_table: ClassVar[Mapping[str, Any]] = {}
 
+    # Before `multilinks`, which are completed with it.
+    duplicates: PassOrDrop = PassOrDrop.DROP
     multilinks: Annotated[
         tuple[Annotated[MultiVnl, BeforeValidator(_multilink)], ...], NoDecode, BeforeValidator(_lines)
     ] = Field(default=(), validate_default=True)
@@ -133,8 +144,10 @@ class Settings(BaseSettings):
 
     @field_validator("multilinks", mode="after")
     @classmethod
-    def _at_least_one(cls, multilinks: tuple[MultiVnl, ...]) -> tuple[MultiVnl, ...]:
-        return multilinks or (MultiVnl(path=""),)
+    def _at_least_one(cls, multilinks: tuple[MultiVnl, ...], info: ValidationInfo) -> tuple[MultiVnl, ...]:
+        """Each says what is done with duplicates, where that is not what is done by itself."""
+        default: PassOrDrop = info.data.get("duplicates", PassOrDrop.DROP)
+        return tuple(with_duplicates(vnl, default) for vnl in multilinks or (MultiVnl(path=""),))
 
     @field_validator("allow", mode="after")
     @classmethod

@@ -16,10 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.client import Direction, Host, Link, Multilink, Peer
+from app.client import Direction, Host, Link, Monitor, Multilink, Peer
 
 PIPE_WIDTH: Final = 200
 """Where no terminal cuts lines, one line a link is what grep and awk want."""
+
+LEFT_OUT: Final = frozenset({"duplicate", "reflection", "probe"})
+"""Reasons that are no loss: second copies, the host's own frames, answers to the service itself."""
 
 _STATE_STYLES: Final = {
     "up": "green",
@@ -67,13 +70,15 @@ def since_text(since: str, now: datetime | None = None) -> str:
 
 
 def dropped_frames(*directions: Direction) -> int:
-    """Frames lost in these directions, for whatever reason."""
-    return sum(sum(direction["dropped"].values()) for direction in directions)
+    """Frames lost in these directions; what is left out on purpose is not lost."""
+    return sum(
+        frames for direction in directions for reason, frames in direction["dropped"].items() if reason not in LEFT_OUT
+    )
 
 
 def links_table(links: Iterable[Link], *, now: datetime | None = None) -> Table:
     """A line a link; a second one says why where a link is not up."""
-    table = _table()
+    table = plain_table()
     table.add_column("LINK", no_wrap=True)
     table.add_column("MULTILINK", no_wrap=True)
     table.add_column("STATE", no_wrap=True)
@@ -82,9 +87,12 @@ def links_table(links: Iterable[Link], *, now: datetime | None = None) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for link in links:
         peer = Text(plain(_who(link)))
-        if link["detail"] and link["state"] != "up":
-            peer.append("\n" + plain(link["detail"]), style=_STATE_STYLES.get(link["state"], ""))
+        degraded = link["health"] == "degraded"
+        if link["detail"] and (link["state"] != "up" or degraded):
+            peer.append("\n" + plain(link["detail"]), style="red" if degraded else _STATE_STYLES.get(link["state"], ""))
         state = _state(link["state"])
+        if degraded:
+            state.append("\ndegraded", style="red")
         if link["role"] == "standby":
             state.append("\nstandby", style="cyan")
         table.add_row(
@@ -112,18 +120,19 @@ def link_details(link: Link, *, now: datetime | None = None) -> Table:
         ("state", state),
         ("detail", link["detail"]),
         ("role", link["role"]),
+        ("monitor", _watch(link["monitor"], link["health"])),
         ("url", link["url"] or ""),
         ("says", link["description"]),
         ("process", _process(link["peer"])),
         ("rx", _traffic(link["rx"])),
         ("tx", _traffic(link["tx"])),
     ]
-    return _details(rows)
+    return details_table(rows)
 
 
 def multilinks_table(multilinks: Iterable[Multilink]) -> Table:
     """A line a multilink; RX is from the host, TX to it."""
-    table = _table()
+    table = plain_table()
     table.add_column("MULTILINK", no_wrap=True)
     table.add_column("PATH", overflow="fold")
     table.add_column("HOST", overflow="fold")
@@ -144,11 +153,13 @@ def multilinks_table(multilinks: Iterable[Multilink]) -> Table:
     return table
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table without lines."""
     return Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), collapse_padding=True)
 
 
-def _details(rows: Iterable[tuple[str, str | Text]]) -> Table:
+def details_table(rows: Iterable[tuple[str, str | Text]]) -> Table:
+    """Labels and values, a line each; without those that are empty."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -186,10 +197,30 @@ def _process(peer: Peer | None) -> str:
     return f"pid {peer['pid']}, uid {peer['uid']}" if peer else ""
 
 
+def _watch(monitor: Monitor | None, health: str | None) -> str:
+    if monitor is None:
+        return ""
+    text = f"asks {monitor['address']} every {monitor['interval_s']:g} s: {health or 'no answer yet'}"
+    if monitor["rtt_s"] is not None:
+        text += f", {monitor['rtt_s'] * 1000:.1f} ms"
+    if monitor["lost"]:
+        text += f", {monitor['lost']:.0%} not answered"
+    if monitor["last_heard"] is not None:
+        text += f", last heard {monitor['last_heard']}"
+    return text
+
+
 def _traffic(direction: Direction) -> str:
     text = f"{count_text(direction['frames'])} frames, {bytes_text(direction['bytes'])}"
-    lost = ", ".join(f"{count_text(frames)} {plain(reason)}" for reason, frames in direction["dropped"].items())
-    return f"{text}; lost: {lost}" if lost else text
+    for label, is_left_out in (("lost", False), ("left out", True)):
+        dropped = [
+            f"{count_text(frames)} {plain(reason)}"
+            for reason, frames in direction["dropped"].items()
+            if (reason in LEFT_OUT) is is_left_out
+        ]
+        if dropped:
+            text += f"; {label}: {', '.join(dropped)}"
+    return text
 
 
 def _lost(frames: int) -> Text:

@@ -107,7 +107,9 @@ def _measure_api(bench: Bench, peer: Peer, row: Row) -> Figures:
         rate = row.load * quiet.frames_per_s / row.links
         quiet_paced = run(rate)
         hammer_s = HAMMER_START_S + 2.5 * ms / 1000
-        command = [str(bench.programs / "hammer"), str(session.forwarder.api_socket), "/links", str(row.connections)]
+        # Behind everybody else: what is measured is what the service does, not who gets a processor.
+        command = ["nice", "-n", "19"]
+        command += [str(bench.programs / "hammer"), str(session.forwarder.api_socket), "/links", str(row.connections)]
         with subprocess.Popen([*command, str(hammer_s)], stdout=subprocess.PIPE, process_group=0) as hammer:
             try:
                 time.sleep(HAMMER_START_S)

@@ -18,9 +18,20 @@ MAX_LINES = 400
 # Lowest first: a module imports its own layer and those below.
 FABRIC_LAYERS = [
     {"errors"},
-    {"vnl_quoting", "handshake", "framing", "ethernet", "neighbour", "states", "dedup", "counters", "handoff_report"},
+    {
+        "vnl_quoting",
+        "handshake",
+        "framing",
+        "ethernet",
+        "neighbour",
+        "states",
+        "dedup",
+        "counters",
+        "handoff_report",
+        "pcapng",
+    },
     {"vnl", "handoff_states"},  # so far: pure
-    {"events", "mmsg", "queue", "pressure", "peer_socket", "processes"},
+    {"capture", "events", "mmsg", "queue", "pressure", "peer_socket", "processes"},
     {"plugs"},
     {"endpoint", "control_dir", "redial"},
     {"listener", "link", "host"},
@@ -31,6 +42,7 @@ FABRIC_LAYERS = [
     {"handoff"},
     {"handoffs"},
     {"fabric"},
+    {"activity"},
 ]
 PURE = set().union(*FABRIC_LAYERS[:3])
 PURE_MAY_IMPORT = {

@@ -44,7 +44,7 @@ def link(service: ServiceProcess) -> Iterator[str]:
 
 
 def test_the_commands_are_those_of_the_contract() -> None:
-    assert COMMANDS == ["add", "completion", "links", "plug", "retire", "serve", "status"]
+    assert COMMANDS == ["add", "completion", "handoff", "links", "plug", "retire", "serve", "set", "status"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from app.client import Client, ClientError, NotRunningError, RefusedError, ServiceLocation, find_service
+from app.client import (
+    Client,
+    ClientError,
+    NotRunningError,
+    RefusedError,
+    ServiceLocation,
+    find_service,
+    handoff_request,
+)
 from app.listen_address import AddressError, TcpAddress, UnixAddress
 from app.tokens import TokenError
 
@@ -88,6 +96,30 @@ def test_every_operation_is_asked_as_the_api_has_it(fake: Fake, client: Client) 
     client.multilink("vm1")
     client.add_multilink("multi:///tmp/vm3")
     client.remove_multilink("vm3")
+    client.add_link("/tmp/vm2", role="standby", monitor={"address": "10.0.0.2"})
+    client.change_link("n", monitor={"address": "10.0.0.2", "interval_s": 2})
+    client.change_link("n", monitor="off")
+    client.change_multilink("vm1", duplicates="pass", failover=False)
+    client.change_multilink("vm1", reflections="drop", window_s=1)
+    client.handoffs()
+    client.handoff("h1")
+    client.start_handoff(handoff_request(url="/tmp/vm2"))
+    client.start_handoff(
+        handoff_request(
+            link="lte",
+            multilink="vm1",
+            old_links=["wifi"],
+            verify={"address": "10.0.0.2"},
+            verify_timeout_s=1,
+            overlap_s=0,
+            drain_s=2,
+            old="standby",
+        ),
+        wait_s=5,
+        idempotency_key="k",
+    )
+    client.plan_handoff(handoff_request(url="/tmp/vm2", name="lte", old_links=[]))
+    client.abort_handoff("h1")
     assert [(method, path, body) for method, path, body, _ in fake.asked] == [
         ("GET", "/links", None),
         ("GET", "/links?multilink=a+b&state=up", None),
@@ -102,7 +134,37 @@ def test_every_operation_is_asked_as_the_api_has_it(fake: Fake, client: Client) 
         ("GET", "/multilinks/vm1", None),
         ("POST", "/multilinks", {"url": "multi:///tmp/vm3"}),
         ("DELETE", "/multilinks/vm3", None),
+        (
+            "POST",
+            "/links",
+            {"url": "/tmp/vm2", "reconnect": True, "role": "standby", "monitor": {"address": "10.0.0.2"}},
+        ),
+        ("PATCH", "/links/n", {"monitor": {"address": "10.0.0.2", "interval_s": 2}}),
+        ("PATCH", "/links/n", {"monitor": None}),
+        ("PATCH", "/multilinks/vm1", {"duplicates": "pass", "failover": False}),
+        ("PATCH", "/multilinks/vm1", {"reflections": "drop", "window_s": 1}),
+        ("GET", "/handoffs", None),
+        ("GET", "/handoffs/h1", None),
+        ("POST", "/handoffs", {"to": {"url": "/tmp/vm2"}}),
+        (
+            "POST",
+            "/handoffs",
+            {
+                "to": {"link": "lte"},
+                "multilink": "vm1",
+                "verify": {"address": "10.0.0.2"},
+                "verify_timeout_s": 1,
+                "overlap_s": 0,
+                "drain_s": 2,
+                "old": "standby",
+                "from": ["wifi"],
+            },
+        ),
+        ("POST", "/handoffs?plan=true", {"to": {"url": "/tmp/vm2", "name": "lte"}, "from": []}),
+        ("DELETE", "/handoffs/h1", None),
     ]
+    headers = [headers for method, path, _, headers in fake.asked if (method, path) == ("POST", "/handoffs")]
+    assert [(each.get("Prefer"), each.get("Idempotency-Key")) for each in headers] == [(None, None), ("wait=5", "k")]
 
 
 def test_the_answer_comes_back_unchanged(fake: Fake, client: Client) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.fabric.vnl import MultiVnl, TapVnl
+from app.fabric.vnl import MultiVnl, PassOrDrop, TapVnl
 from app.listen_address import TcpAddress, UnixAddress
 from app.settings import SettingsError, load_settings
 
@@ -144,4 +144,29 @@ def test_a_missing_file_is_an_error(config: Path) -> None:
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VDE_MULTILINK_LISTEN", "x")
     with pytest.raises(SettingsError, match="VDE_MULTILINK_LISTEN"):
+        load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("given", "vnl", "duplicates"),
+    [
+        ("", "multi:///tmp/vm1", None),
+        ('duplicates = "drop"', "multi:///tmp/vm1", None),
+        ('duplicates = "pass"', "multi:///tmp/vm1", PassOrDrop.PASS),
+        ('duplicates = "pass"', "multi:///tmp/vm1[duplicates=drop]", PassOrDrop.DROP),
+        ('duplicates = "drop"', "multi:///tmp/vm1[duplicates=pass]", PassOrDrop.PASS),
+    ],
+)
+def test_the_default_for_duplicates(config: Path, given: str, vnl: str, duplicates: PassOrDrop | None) -> None:
+    config.write_text(given)
+    [multilink] = load_settings({"multilinks": (vnl,)}, config=config).multilinks
+    assert multilink.duplicates is duplicates
+
+
+def test_the_default_for_duplicates_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VDE_MULTILINK_DUPLICATES", "pass")
+    settings = load_settings({})
+    assert (settings.duplicates, settings.multilinks[0].duplicates) == (PassOrDrop.PASS, PassOrDrop.PASS)
+    monkeypatch.setenv("VDE_MULTILINK_DUPLICATES", "keep")
+    with pytest.raises(SettingsError, match="VDE_MULTILINK_DUPLICATES: .*'pass' or 'drop'"):
         load_settings({})

@@ -29,6 +29,10 @@ def make_link(**changes: object) -> Link:
         "state": "up",
         "detail": "",
         "since": "2026-11-22T11:59:00.000Z",
+        "reconnect": True,
+        "monitor": None,
+        "health": None,
+        "reflections": 0,
         "rx": direction(),
         "tx": direction(),
     }
@@ -130,7 +134,11 @@ def test_multilinks() -> None:
             "rx": direction(5_000, no_link=2),
             "tx": direction(10**9),
         },
-        "duplicates": "pass",
+        "duplicates": "drop",
+        "reflections": "pass",
+        "window_s": 0.5,
+        "failover": False,
+        "handoff": None,
         "links": 3,
         "refused": {},
     }

@@ -7,26 +7,34 @@ Each error, wherever it was raised: problems → answer → headers for browsers
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 from hypercorn.typing import ASGISendCallable, ASGISendEvent
-from quart import Quart, Response, request
+from quart import Quart, Request, Response, request
 from quart.typing import ResponseTypes
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.routing import MapAdapter
 
+from app.api.audit import register_audit
 from app.api.auth import Auth
+from app.api.capture import CaptureHandlers
+from app.api.events import EventHandlers
+from app.api.handoffs import HandoffHandlers
 from app.api.health import HealthHandlers, Readiness, ReadinessState
 from app.api.links import LinkHandlers
+from app.api.metrics import MetricsHandlers
 from app.api.multilinks import MultilinkHandlers
+from app.api.pacing import Pacer
 from app.api.parsing import receive_body
 from app.api.policy import DialPolicy
 from app.api.problems import register_problem_handlers
 from app.api.static import static_blueprint
+from app.fabric.activity import frames_moved
 from app.fabric.errors import ServiceStoppingError
+from app.fabric.vnl import PassOrDrop
 
 if TYPE_CHECKING:
     from app.fabric.fabric import Fabric
@@ -46,13 +54,17 @@ _SECURITY_HEADERS: Final = {
 """For every answer that does not say otherwise itself. There are no CORS headers, on purpose."""
 
 
-class _WholeAnswerConnection(TrioASGIHTTPConnection):
-    """Sends the end of an answer whole.
+class _RequestConnection(TrioASGIHTTPConnection):
+    """One request: paced, and the end of its answer is sent whole.
 
     On the last body message Hypercorn recycles the connection, and on its way tells quart-trio that the request
     is over, which cancels the task that is recycling: without the shield the idle timer is never started again,
     and the next request after an early answer hangs.
     """
+
+    async def handle_request(self, nursery: trio.Nursery, request: Request, send: ASGISendCallable) -> None:  # type: ignore[override] # as quart-trio's own
+        pacer = cast("MultilinkApi", self.app).pacer
+        await pacer.paced(super().handle_request(nursery, request, send))
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         async def send_whole(message: ASGISendEvent) -> None:
@@ -64,9 +76,16 @@ class _WholeAnswerConnection(TrioASGIHTTPConnection):
 
 
 class MultilinkApi(QuartTrio):
-    """The ASGI application."""
+    """The ASGI application.
 
-    asgi_http_class = _WholeAnswerConnection
+    Attributes:
+        pacer: keeps what is done for clients from holding up frames.
+        close_streams: ends the answers that would go on for ever, at shutdown.
+    """
+
+    asgi_http_class = _RequestConnection
+    pacer: Pacer
+    close_streams: Callable[[], None]
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         """Route by path alone: Werkzeug fails on Host headers that are no names, before any error handler is near."""
@@ -75,7 +94,14 @@ class MultilinkApi(QuartTrio):
         return self.url_map.bind("localhost", url_scheme="http", default_method=request.method, path_info=request.path)
 
 
-def create_app(fabric: Fabric, *, policy: DialPolicy, auth: Auth, readiness: Readiness) -> MultilinkApi:
+def create_app(
+    fabric: Fabric,
+    *,
+    policy: DialPolicy,
+    auth: Auth,
+    readiness: Readiness,
+    duplicates: PassOrDrop = PassOrDrop.DROP,
+) -> MultilinkApi:
     """Make the API over `fabric`.
 
     It starts no tasks and owns nothing: fabric and readiness are the caller's, and must outlive the serving.
@@ -85,8 +111,10 @@ def create_app(fabric: Fabric, *, policy: DialPolicy, auth: Auth, readiness: Rea
         policy: which locators may be dialled, or be a host.
         auth: the token, and the names under which the service is reached.
         readiness: what /readyz shows.
+        duplicates: for multilinks whose locator does not say what is done with them.
     """
     app = MultilinkApi("app.api", static_folder=None)
+    app.pacer = Pacer(lambda: frames_moved(fabric))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_TIMEOUT_S
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False  # They are there for CORS, which this API has none of.
@@ -94,9 +122,15 @@ def create_app(fabric: Fabric, *, policy: DialPolicy, auth: Auth, readiness: Rea
     register_problem_handlers(app)
     app.before_request(_before_request(auth, readiness))
     app.after_request(_add_security_headers)
+    register_audit(app, auth.token_name)
+    app.close_streams = fabric.close_streams
     for blueprint in (
         LinkHandlers(fabric, policy).blueprint(),
-        MultilinkHandlers(fabric, policy).blueprint(),
+        MultilinkHandlers(fabric, policy, duplicates).blueprint(),
+        HandoffHandlers(fabric, policy).blueprint(),
+        EventHandlers(fabric).blueprint(),
+        CaptureHandlers(fabric).blueprint(),
+        MetricsHandlers(fabric).blueprint(),
         HealthHandlers(readiness).blueprint(),
         static_blueprint(),
     ):

@@ -47,10 +47,12 @@ class Auth:
     Attributes:
         token: the bearer token of TCP clients.
         host_names: names, other than localhost and addresses, under which the service is reached.
+        token_name: what the log calls those who have the token.
     """
 
     token: str
     host_names: frozenset[str] = frozenset()
+    token_name: str = "token"  # noqa: S105 -- what it is called, not what it is
 
     def __post_init__(self) -> None:
         """Refuse a token that everybody would know."""
@@ -64,7 +66,7 @@ class Auth:
             HostNotAllowedError, OriginNotAllowedError: a web page may be behind it.
             UnauthorizedError: there is no token, or a wrong one.
         """
-        if _connection_state(request).get("transport") == UNIX_TRANSPORT:
+        if connection_state(request).get("transport") == UNIX_TRANSPORT:
             return
         host = self._check_host(request.headers.get("Host", ""))
         _check_origin(request.headers.get("Origin"), host)
@@ -128,7 +130,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _connection_state(request: Request) -> Mapping[str, Any]:
+def connection_state(request: Request) -> Mapping[str, Any]:
+    """What is known of the connection: `transport`, and on a unix socket `peer`."""
     # A test client's requests have no connection behind them: they count as TCP, which is the stricter.
     scope: Mapping[str, Any] = request.scope
     state: Mapping[str, Any] = scope.get("state") or {}

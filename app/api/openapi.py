@@ -8,14 +8,18 @@ The committed openapi.yaml is what this makes; a test says so, and that it has e
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import schemas
+from app.api import event_schemas, handoff_schemas, schemas
+from app.api.capture import CAPTURE_TYPE, CaptureQuery
+from app.api.events import EVENTS_TYPE
+from app.api.handoffs import MAX_KEY_LENGTH, MAX_WAIT_S
+from app.api.metrics import METRICS_TYPE
 from app.api.problems import PROBLEM_TYPE
 from app.api.static import OPENAPI_TYPE
 
@@ -28,7 +32,7 @@ _PROBLEM_TEXTS: Final = {
     403: "Not allowed: the locator's scheme or command, or the Host or Origin header",
     404: "There is none of that name or id",
     408: "The body did not arrive in time",
-    409: "The name or the directory is taken, or the link's state does not allow it",
+    409: "The name or the directory is taken, a hand-off is under way, or the state does not allow it",
     413: "The body is too large",
     422: "The body, the query or the locator is not valid",
     502: "The other side cannot be connected; nothing is kept",
@@ -49,8 +53,11 @@ class Operation:
         answer: the model of the answer that went well, or the media type of what is not JSON.
         body, query: models of the request, None where it has none.
         status: of the answer that went well.
+        other_answers: by status, the models of other answers that went well.
+        headers: parameters in the request's header.
         problems: statuses of the problem documents.
         public: whether no token is needed.
+        item: the model of what a stream of text consists of.
     """
 
     method: str
@@ -61,9 +68,48 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     status: int = 200
+    other_answers: Mapping[int, Sequence[type[BaseModel]]] = field(default_factory=dict)
+    headers: Sequence[dict[str, Any]] = ()
     problems: Sequence[int] = ()
     public: bool = False
+    item: type[BaseModel] | None = None
 
+
+_HANDOFF_HEADERS: Final = (
+    {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "description": (
+            f"`wait=SECONDS`: answer 200 once it is over, or 202 after so many seconds (RFC 7240; at most {MAX_WAIT_S})"
+        ),
+        "schema": {"type": "string"},
+        "example": "wait=30",
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": (
+            "a text of your own; the same request with the same key begins no second hand-off, but answers with the"
+            " first; kept for as long as the hand-off"
+        ),
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+    },
+)
+_EVENT_HEADERS: Final = (
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "required": False,
+        "description": "the id of the last event that was seen: what has happened since is told first",
+        "schema": {"type": "string"},
+        "example": "5f3a91c2-42",
+    },
+)
+_LOCATED: Final = frozenset({201, 202})
+"""Statuses of answers that say where to look."""
+_SUCCESS_TEXTS: Final = {200: "Done", 201: "Made", 202: "Begun"}
 
 OPERATIONS: Final = (
     Operation(
@@ -78,7 +124,7 @@ OPERATIONS: Final = (
         "GET", "/links/{link_id}", "getLink", "A link, by id or by name", schemas.Link, problems=(404, 422)
     ),
     Operation(
-        "PATCH", "/links/{link_id}", "updateLink", "Change a link's name or role", schemas.Link,
+        "PATCH", "/links/{link_id}", "updateLink", "Change a link's name, its role or the watch over it", schemas.Link,
         body=schemas.LinkPatch, problems=(404, 409, 422),
     ),
     Operation(
@@ -92,8 +138,46 @@ OPERATIONS: Final = (
     ),
     Operation("GET", "/multilinks/{name}", "getMultilink", "A multilink", schemas.Multilink, problems=(404, 422)),
     Operation(
+        "PATCH", "/multilinks/{name}", "updateMultilink", "Change what is done with duplicates and degraded links",
+        schemas.Multilink, body=schemas.MultilinkPatch, problems=(404, 422),
+    ),
+    Operation(
         "DELETE", "/multilinks/{name}", "deleteMultilink", "End a multilink with its links, remove its directory",
         schemas.Multilink, problems=(404, 422),
+    ),
+    Operation(
+        "GET", "/handoffs", "listHandoffs", "The last 100 hand-offs, oldest first", handoff_schemas.HandoffList,
+        problems=(422,),
+    ),
+    Operation(
+        "POST", "/handoffs", "createHandoff", "Move a host to another link: make it, verify it, overlap, drain the old",
+        handoff_schemas.Handoff, body=handoff_schemas.HandoffCreate, query=handoff_schemas.HandoffCreateQuery,
+        status=202, other_answers={200: (handoff_schemas.Handoff, handoff_schemas.HandoffPlan)},
+        headers=_HANDOFF_HEADERS, problems=(404, 409, 422),
+    ),
+    Operation(
+        "GET", "/handoffs/{handoff_id}", "getHandoff", "A hand-off, as it stands now", handoff_schemas.Handoff,
+        problems=(404, 422),
+    ),
+    Operation(
+        "DELETE", "/handoffs/{handoff_id}", "abortHandoff", "Abort a hand-off; answers when it is rolled back",
+        handoff_schemas.Handoff, problems=(404, 409, 422),
+    ),
+    Operation(
+        "GET", "/links/{link_id}/history", "getLinkHistory", "A link's last five minutes, a sample a second",
+        event_schemas.History, problems=(404, 422),
+    ),
+    Operation(
+        "GET", "/links/{link_id}/capture", "captureLink", "The link's frames as they pass, as a pcapng file",
+        CAPTURE_TYPE, query=CaptureQuery, problems=(404, 422, 503),
+    ),
+    Operation(
+        "GET", "/events", "getEvents", "What happens, as it happens: server-sent events", EVENTS_TYPE,
+        query=event_schemas.EventsQuery, headers=_EVENT_HEADERS, problems=(422,), item=event_schemas.Event,
+    ),
+    Operation(
+        "GET", "/metrics", "getMetrics", "Every number, for Prometheus", METRICS_TYPE.partition(";")[0],
+        problems=(422,),
     ),
     Operation("GET", "/healthz", "getHealth", "Whether the process answers", schemas.Health, public=True),
     Operation(
@@ -110,6 +194,7 @@ OPERATIONS: Final = (
 _PARAMETER_TEXTS: Final = {
     "link_id": "the link's id, or its name",
     "name": "the name",
+    "handoff_id": "the hand-off's id",
 }
 
 
@@ -158,7 +243,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.operation_id, "summary": operation.summary}
     if operation.public:
         described["security"] = []
-    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query)]
+    parameters = [*_path_parameters(operation.path), *_query_parameters(operation.query), *operation.headers]
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
@@ -201,24 +286,35 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    good: dict[str, Any] = {"description": "Done" if operation.status == 200 else "Made"}
-    if isinstance(operation.answer, str):
-        good["content"] = {operation.answer: {}}
-    else:
-        good["content"] = {JSON_TYPE: {"schema": _reference(operation.answer)}}
-    if operation.status == 201:
-        good["headers"] = {
-            "Location": {"description": "where what was made is found", "required": True, "schema": {"type": "string"}}
-        }
     statuses = set(operation.problems) | ({403} if operation.public else set(_GUARDED))
     if operation.body is not None:
         statuses |= set(_BODY_PROBLEMS)
     if operation.method != "GET":
         statuses.add(503)  # A service that is stopping changes nothing.
-    responses = {str(operation.status): good}
+    responses = _good_responses(operation)
     for status in sorted(statuses):
         content = {PROBLEM_TYPE: {"schema": _reference(schemas.Problem)}}
         responses[str(status)] = {"description": _PROBLEM_TEXTS[status], "content": content}
+    return responses
+
+
+def _good_responses(operation: Operation) -> dict[str, Any]:
+    if isinstance(operation.answer, str):
+        media: dict[str, Any] = {}
+        if operation.item is not None:
+            # OpenAPI 3.1 has no word for it yet: `data` of each event is a JSON text of this schema.
+            content = {"contentMediaType": JSON_TYPE, "contentSchema": _reference(operation.item)}
+            media = {"schema": {"type": "string", **content}}
+        return {"200": {"description": _SUCCESS_TEXTS[200], "content": {operation.answer: media}}}
+    responses: dict[str, Any] = {}
+    for status, models in sorted({operation.status: (operation.answer,), **operation.other_answers}.items()):
+        schemas_of = [_reference(model) for model in models]
+        schema = schemas_of[0] if len(schemas_of) == 1 else {"anyOf": schemas_of}
+        good: dict[str, Any] = {"description": _SUCCESS_TEXTS[status], "content": {JSON_TYPE: {"schema": schema}}}
+        if status in _LOCATED:
+            location = {"description": "where it is found", "required": True, "schema": {"type": "string"}}
+            good["headers"] = {"Location": location}
+        responses[str(status)] = good
     return responses
 
 
@@ -229,6 +325,8 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 def _component_schemas() -> dict[str, Any]:
     requests = {operation.body for operation in OPERATIONS if operation.body is not None}
     answers = {operation.answer for operation in OPERATIONS if not isinstance(operation.answer, str)}
+    answers |= {operation.item for operation in OPERATIONS if operation.item is not None}
+    answers |= {model for operation in OPERATIONS for models in operation.other_answers.values() for model in models}
     models = sorted(requests | answers | {schemas.Problem}, key=lambda model: model.__name__)
     _, document = models_json_schema(
         [(model, "validation" if model in requests else "serialization") for model in models],

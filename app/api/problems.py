@@ -36,6 +36,8 @@ STATUS_OF_CODE: Final[dict[str, int]] = {
     fabric_errors.ConnectError.code: 502,
     fabric_errors.PlugClosedError.code: 502,
     fabric_errors.LinkStateError.code: 409,
+    fabric_errors.HandoffInvalidError.code: 422,
+    fabric_errors.HandoffRunningError.code: 409,
     fabric_errors.ServiceStoppingError.code: 503,
 }
 """The status of each kind of MultilinkError. A code that is missing here is a fault of ours: 500."""
@@ -91,6 +93,14 @@ class InvalidRequestError(ApiError):
     status = 422
     code = "invalid_request"
     title = "The request does not have the right shape"
+
+
+class IdempotencyKeyReusedError(ApiError):
+    """An Idempotency-Key that stands for another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    title = "The Idempotency-Key has been used for another request"
 
 
 class NotReadyError(ApiError):

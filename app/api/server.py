@@ -3,7 +3,7 @@
 Hypercorn's own `serve` binds for itself (and removes a live service's socket file to do so), and never ends while a
 client does not read. This one keeps every connection in hand:
 
-    shutdown is set → no more connections → idle ones closed → the others have grace_s → all are cut
+    shutdown is set → no more connections → streams and idle ones closed → the others have grace_s → all are cut
 
 Invariant: `serve_http` returns, or ends under cancellation, at most about grace_s after it was asked to, whatever
 the clients do; then every socket, the listeners too, is closed.
@@ -23,9 +23,10 @@ from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper
-from quart_trio import QuartTrio
 
+from app.api.app import MultilinkApi
 from app.api.connection import Connection, ServerLimits
+from app.api.pacing import Pacer
 from app.api.problems import PROBLEM_TYPE, make_problem, problem_bytes
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _REFUSAL_S: Final = 0.5
 
 
 async def serve_http(
-    app: QuartTrio,
+    app: MultilinkApi,
     listeners: Sequence[trio.SocketListener],
     *,
     shutdown: trio.Event,
@@ -70,13 +71,14 @@ async def serve_http(
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        await _serve_until(wrapped, config, listeners, shutdown, grace_s, limits, task_status)
+        await _serve_until(wrapped, app, config, listeners, shutdown, grace_s, limits, task_status)
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel()
 
 
 async def _serve_until(
     app: AppWrapper,
+    api: MultilinkApi,
     config: Config,
     listeners: Sequence[trio.SocketListener],
     shutdown: trio.Event,
@@ -84,8 +86,8 @@ async def _serve_until(
     limits: ServerLimits,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    context = WorkerContext(None)
-    doors = [_Door(app, config, context, limits) for _ in listeners]
+    context, pacer = WorkerContext(None), api.pacer
+    doors = [_Door(app, pacer, config, context, limits) for _ in listeners]
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
@@ -95,11 +97,14 @@ async def _serve_until(
                 task_status.started()
                 await shutdown.wait()
                 accepting.cancel_scope.cancel()
+            api.close_streams()
+            pacer.stop()
             await context.terminated.set()
             with trio.move_on_after(grace_s):
                 for door in doors:
                     await door.wait_empty()
         finally:
+            pacer.stop()
             # The sockets first, and without awaiting: what is being sent is shielded, and only ends with its socket.
             for door in doors:
                 door.close_all()
@@ -111,6 +116,7 @@ class _Door:
     """One listener's connections. Each has its own limit, so that nobody on TCP can shut out the unix socket."""
 
     app: AppWrapper
+    pacer: Pacer
     config: Config
     context: WorkerContext
     limits: ServerLimits
@@ -126,7 +132,7 @@ class _Door:
         connection = Connection(self.app, self.config, self.context, stream, self.limits)
         self._open.add(connection)
         try:
-            await connection.run()
+            await self.pacer.paced(connection.run())
         except* Exception as group:
             logger.error("a connection has ended with an error of ours", exc_info=group)  # noqa: TRY400 - is a group
         finally:

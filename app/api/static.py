@@ -1,25 +1,58 @@
-"""The page at / with its own files, and the OpenAPI document: bytes that are read once."""
+"""The page at / with its own files, and the OpenAPI document: bytes that are read once.
+
+The page comes from the wheel and asks nobody else: its policy lets it load from, and talk to, this service alone, and
+nothing may stand inline. Browsers keep the files but ask each time (`no-cache`), and are answered 304 while nothing
+has changed: a new version of the service is never mixed with an old one's files.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 OPENAPI_TYPE: Final = "application/yaml"
+PAGE: Final = "index.html"
 PAGE_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+_PAGE_TYPE: Final = "text/html; charset=utf-8"
 _ASSET_TYPES: Final = {
-    "dashboard.js": "text/javascript; charset=utf-8",
-    "dashboard.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file as it is handed out."""
+
+    content: bytes
+    content_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, content: bytes, content_type: str) -> StaticFile:
+        """The file of that content."""
+        return cls(content, content_type, hashlib.sha256(content).hexdigest()[:32])
+
+    def response(self, **headers: str) -> Response:
+        """The file, or 304 for a browser that has it."""
+        has_it = request.if_none_match.contains_weak(self.etag)
+        response = Response(b"" if has_it else self.content, 304 if has_it else 200, content_type=self.content_type)
+        response.headers["Cache-Control"] = "no-cache"
+        response.set_etag(self.etag)
+        for name, value in headers.items():
+            response.headers[name.replace("_", "-")] = value
+        return response
 
 
 def openapi_file() -> Traversable:
@@ -28,22 +61,30 @@ def openapi_file() -> Traversable:
     return packaged if packaged.is_file() else Path(__file__).parents[2] / "openapi.yaml"
 
 
+def dashboard_files() -> dict[str, StaticFile]:
+    """The page, and every script, style sheet and picture beside it, by name."""
+    files: dict[str, StaticFile] = {}
+    for entry in resources.files("app.api").joinpath("dashboard").iterdir():
+        content_type = _PAGE_TYPE if entry.name == PAGE else _ASSET_TYPES.get(Path(entry.name).suffix)
+        if content_type is not None:
+            files[entry.name] = StaticFile.of(entry.read_bytes(), content_type)
+    return files
+
+
 def static_blueprint() -> Blueprint:
     """Routes for everything that is the same for everybody, and needs no token."""
-    folder = resources.files("app.api").joinpath("dashboard")
-    page = folder.joinpath("index.html").read_bytes()
-    assets = {name: folder.joinpath(name).read_bytes() for name in _ASSET_TYPES}
+    assets = dashboard_files()
+    page = assets.pop(PAGE)
     document = openapi_file().read_bytes()
     routes = Blueprint("static_files", __name__)
 
     async def get_page() -> Response:
-        headers = {"Content-Security-Policy": PAGE_POLICY, "Cross-Origin-Opener-Policy": "same-origin"}
-        return Response(page, content_type="text/html; charset=utf-8", headers=headers)
+        return page.response(Content_Security_Policy=PAGE_POLICY, Cross_Origin_Opener_Policy="same-origin")
 
     async def get_asset(name: str) -> Response:
         if name not in assets:
             raise NotFound
-        return Response(assets[name], content_type=_ASSET_TYPES[name], headers={"Cache-Control": "no-cache"})
+        return assets[name].response()
 
     async def get_openapi() -> Response:
         return Response(document, content_type=OPENAPI_TYPE)

@@ -32,7 +32,7 @@ class DropReason(StrEnum):
     REFLECTION = "reflection"
     """The host's own frame, come back over a link, where such are to be dropped."""
     PROBE = "probe"
-    """An answer to a question of our own; the host has not asked."""
+    """An answer to a question of our own, or the question itself come back; the host has not asked."""
     CLOSED = "closed"
     """Still queued when the peer went away or the drain time ended."""
 

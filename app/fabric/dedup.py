@@ -137,6 +137,12 @@ class DuplicateFilter:
         while self._fifo and self._fifo[0][0] <= horizon:
             self._forget_oldest()
 
+    def clear(self) -> None:
+        """Forget everything at once, and owe nobody anything."""
+        self._table.clear()
+        self._fifo.clear()
+        self._deliveries = 0
+
     def _forget_oldest(self) -> None:
         _time, digests = self._fifo.popleft()
         self._deliveries -= len(digests)

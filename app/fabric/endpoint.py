@@ -105,7 +105,7 @@ class Endpoint:
             self.capture.outbound(batch)
         for start, end in batch.runs:
             position = start
-            if not self._queue:
+            if not self._queue.octets:
                 try:
                     position += plug.send(batch, start, end)
                 except PlugClosedError as error:
@@ -203,13 +203,15 @@ class Endpoint:
             # No await from here to the next turn of the loop: the batch belongs to whoever runs.
             try:
                 plug.receive(batch)
+                self._hand_on(batch)
+                if plug.may_have_more and not ahead.is_on:
+                    plug.receive(batch)
+                    self._hand_on(batch)
             except BlockingIOError:
                 continue
             except PlugClosedError as error:
                 self.stop(error.detail)
                 return
-            else:
-                self._hand_on(batch)
             finally:
                 ahead.pass_turn()
 

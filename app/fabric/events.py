@@ -1,14 +1,15 @@
 """What has happened, in order: a bounded ring that late readers catch up from, and readers that are told at once.
 
-Publishing never waits: a reader that has fallen READER_LIMIT events behind is cut off and counted, and can come back
-with the number of the last event it has seen. Numbers begin at 1 with each start of the service; `run` tells one
-start from another.
+Each is a line in the log, but for the rates. Publishing never waits: a reader that has fallen READER_LIMIT events
+behind is cut off and counted, and can come back with the number of the last event it has seen. Numbers begin at 1 with
+each start of the service; `run` tells one start from another.
 
 Invariant: a reader gets every event after the one it asked for, in order and once, or is told that it has missed some.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
@@ -18,7 +19,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import structlog
 import trio
+
+_log = structlog.get_logger(__name__)
 
 RING_LIMIT: Final = 2000
 READER_LIMIT: Final = 256
@@ -44,6 +48,16 @@ class EventKind(StrEnum):
     STATS = "stats"
     MISSED = "missed"
     """Not published: what a reader is given in place of events that the ring holds no longer."""
+
+
+_LEVELS: Final = {
+    EventKind.LINK_ADDED: logging.DEBUG,
+    EventKind.LINK_CHANGED: logging.DEBUG,
+    EventKind.LINK_DOWN: logging.WARNING,
+    EventKind.LINK_DEGRADED: logging.WARNING,
+    EventKind.HOST_DETACHED: logging.WARNING,
+}
+"""How loud each is in the log: one line an event that matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +95,24 @@ class EventLog:
         self._pushed_out = 0
         """The number of the last event that the ring has no room for any more."""
         self._readers: set[trio.MemorySendChannel[Event]] = set()
+        self._is_closed = False
 
     @property
     def readers(self) -> int:
         """How many are being told."""
         return len(self._readers)
 
+    @property
+    def position(self) -> EventPosition:
+        """Where somebody is who has seen everything so far."""
+        return EventPosition(self.run, self._number)
+
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
         """Tell everybody. Never waits and never fails."""
         self._number += 1
         event = Event(self._number, kind, time.time(), data)
         if kind is not EventKind.STATS:
+            _log.log(_LEVELS.get(kind, logging.INFO), kind.value, **data)
             if len(self._ring) == self._ring.maxlen:
                 self._pushed_out = self._ring[0].number
             self._ring.append(event)
@@ -112,7 +133,10 @@ class EventLog:
         send, receive = trio.open_memory_channel[Event](READER_LIMIT + len(missed))
         for event in missed:
             send.send_nowait(event)
-        self._readers.add(send)
+        if self._is_closed:
+            send.close()
+        else:
+            self._readers.add(send)
         try:
             with receive:
                 yield receive
@@ -122,6 +146,7 @@ class EventLog:
 
     def close(self) -> None:
         """End every reader; whoever comes later gets what the ring holds, and then an end."""
+        self._is_closed = True
         for reader in self._readers:
             reader.close()
         self._readers.clear()

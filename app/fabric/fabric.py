@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from app.fabric.capture import Captures
 from app.fabric.errors import (
     AmbiguousMultilinkError,
     NameTakenError,
@@ -40,6 +41,7 @@ class Fabric:
         self._nursery = nursery
         self._registry = LinkRegistry(keep_retired)
         self.events = EventLog()
+        self.captures = Captures()
         self.handoffs = Handoffs(nursery, self._registry, self._tell, self.events)
         self.statistics = Statistics(self._registry.live, time.time, self._publish_rates)
 
@@ -160,9 +162,14 @@ class Fabric:
         await link.ended.wait()
         return link
 
+    def close_streams(self) -> None:
+        """End everybody who is told of events, or given copies of frames: they would go on for ever."""
+        self.events.close()
+        self.captures.close()
+
     def _publish_rates(self, at: float, samples: dict[Link, Sample]) -> None:
         if self.events.readers:
-            rates = {link.id: sample._asdict() for link, sample in samples.items()}
+            rates = {link.id: sample for link, sample in samples.items()}
             self.events.publish(EventKind.STATS, {"at": at, "interval_s": INTERVAL_S, "links": rates})
 
     def _tell(self, change: LinkChange, link: Link) -> None:

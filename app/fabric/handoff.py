@@ -128,8 +128,7 @@ class Handoff:
     async def run(self) -> None:
         """Carry it through; the one supervisor of a hand-off, which catches what may fail."""
         self._multilink.inspection.want(self)
-        self._multilink.report = self.report
-        self._multilink.inspection.observe(self.report)
+        self._multilink.observe(self.report)
         try:
             with self._scope:
                 await self._carry_out()
@@ -141,14 +140,19 @@ class Handoff:
             _log.exception("hand-off failed", handoff=self.id, multilink=self.multilink)
             await self._roll_back(HandoffState.ROLLED_BACK, describe_bug(error))
         finally:
-            self._multilink.inspection.observe(None)
-            self._multilink.report = None
-            self._multilink.inspection.release(self)
+            if not self.is_over:
+                self.reason = "the service has stopped"  # It ends the links too: there is nothing to put back.
+                self._enter(HandoffState.ABORTED)
             self.update_report()
+            self._multilink.observe(None)
+            self._multilink.inspection.release(self)
             self.ended.set()
 
     def update_report(self) -> None:
-        """Bring `report` up to date with the counters of the links."""
+        """Bring `report` up to date with the counters of the links; when all is over it stays as it is."""
+        if self.ended.is_set():
+            return
+        self._multilink.inspection.settle(trio.current_time())
         self.report.settle()
         for link, (frames, dropped) in self._baseline.items():
             path = self.report.from_host.paths.setdefault(link.name, PathCount())
@@ -188,16 +192,30 @@ class Handoff:
 
     async def _verify(self, new: Link) -> str:
         verified = ""
-        with trio.move_on_after(self.plan.verify_timeout_s):
-            verified = await self._proof(new)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step_in, new)
+            with trio.move_on_after(self.plan.verify_timeout_s):
+                verified = await self._proof(new)
+            nursery.cancel_scope.cancel()
         if verified:
             return verified
-        if self.plan.old and not any(link.state is LinkState.UP for link in self.plan.old):
+        if self.plan.old and not self._is_an_old_one_up():
             return "nothing: every old link has gone meanwhile, and this one is what is left"
         raise _RollBackError(
             f"{new.name} is connected but has not proved within {self.plan.verify_timeout_s:g} s that it carries:"
             f" {self._what_was_awaited()}"
         )
+
+    async def _step_in(self, new: Link) -> None:
+        """Send to the new link, proved or not, once every old one is gone: nothing else is left to send to."""
+        while self._is_an_old_one_up():
+            for link in self.plan.old:
+                await link.wait_left_up()
+        if self.plan.old:
+            self._set_role(new, Role.ACTIVE)
+
+    def _is_an_old_one_up(self) -> bool:
+        return any(link.state is LinkState.UP for link in self.plan.old)
 
     async def _proof(self, new: Link) -> str:
         """Return once the new link has proved to carry, and how it did."""
@@ -294,7 +312,7 @@ class Handoff:
         # Bounded: nothing in here waits for a peer. A cancelled service has it done by the end of the links.
         with trio.CancelScope(shield=True):
             for link in self.plan.old:
-                if link.resume():
+                if self.state is HandoffState.DRAINING and link.resume():
                     self._tell("dialled", link)
                 self._set_role(link, self._roles[link])
             new = self.new_link
@@ -318,7 +336,6 @@ class Handoff:
         self._phase_began = now
         if state not in FINAL_STATES:
             self.phases.append(Phase(state, time.time()))
-        _log.info("hand-off", handoff=self.id, multilink=self.multilink, state=str(state), reason=self.reason)
         self._progressed(self)
 
     def _refuse(self, state: HandoffState) -> NoReturn:

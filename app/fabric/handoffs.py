@@ -5,7 +5,7 @@ remembered.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,8 @@ class Handoffs:
         self._links = links
         self._tell = tell
         self._events = events
+        self.on_progress: list[Callable[[Handoff], object]] = []
+        """Told of every phase that a hand-off enters, and of its end; must not await."""
         self._known: deque[Handoff] = deque(maxlen=KEPT)
 
     def all(self) -> list[Handoff]:
@@ -148,6 +150,8 @@ class Handoffs:
             "reason": handoff.reason,
         }
         self._events.publish(EventKind.HANDOFF, data)
+        for observer in self.on_progress:
+            observer(handoff)
 
     def _link_of(self, multilink: Multilink, id_or_name: str) -> Link:
         link = self._links.find(id_or_name)

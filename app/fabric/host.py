@@ -94,7 +94,6 @@ class Host(Endpoint):
             self.peer = None
             self._detached.set()
         self._detail = reason
-        _log.info("host detached", reason=reason)
         self._changed()
         return reason
 

@@ -5,6 +5,7 @@ link coming, a question asked or a report wanted, every frame from the links is 
 the batch:
 
     to our own MAC            an answer to a question of ours: swallowed, the host never sees it
+    from our own MAC          a question of ours that came back, out of a loop: swallowed too
     brought by another link   a duplicate, see `app.fabric.dedup`
     from the host's own MAC   a reflection: counted; left out only where the user wants that (a station may have moved)
 
@@ -32,6 +33,8 @@ from app.fabric.states import LinkState
 KEPT_ADDRESSES: Final = 16
 KEPT_HOST_MACS: Final = 64
 """A host may be a bridge with stations behind it."""
+LATE_S: Final = 0.5
+"""For how long answers are swallowed that come after somebody has stopped asking."""
 LIVE: Final = frozenset({LinkState.CONNECTING, LinkState.UP, LinkState.DRAINING})
 """States in which a link may bring frames, or is about to: the far end sends from the moment we dial."""
 
@@ -52,7 +55,7 @@ class Inspection:
         """The locally administered address that our questions come from."""
         self.on_answer: Callable[[Link, IpAddress], object] | None = None
         """Called for each answer to our own address, with the link that brought it."""
-        self.is_on = False
+        self.is_on = drops_reflections
         """Whether every frame has to be looked at."""
         self._drops_duplicates = drops_duplicates
         self._drops_reflections = drops_reflections
@@ -61,6 +64,8 @@ class Inspection:
         self._slots: dict[Link, int] = {}
         self._quiet_from: float | None = None
         self._wanted_by: set[object] = set()
+        self._is_late_wanted = False
+        self._late_until: float | None = None
         self._addresses: OrderedDict[IpAddress, float] = OrderedDict()
         self._host_macs: OrderedDict[bytes, None] = OrderedDict()
 
@@ -100,7 +105,7 @@ class Inspection:
     def links_changed(self, links: list[Link], now: float) -> None:
         """Take note of links that have come, gone or changed state; before a new one can bring its first frame."""
         live = [link for link in links if link.state in LIVE] if self._drops_duplicates else []
-        for link in [link for link in self._slots if link not in live]:
+        for link in self._slots.keys() - set(live):
             self._filter.leave(self._slots.pop(link), now)
         if len(live) > 1:
             for link in live:
@@ -120,11 +125,18 @@ class Inspection:
     def release(self, who: object) -> None:
         """`who` does not need every frame any more."""
         self._wanted_by.discard(who)
+        if not self._wanted_by:
+            # An answer to what was asked may still come. The time runs from the next batch, with which it is told.
+            self._is_late_wanted, self._late_until = True, None
         self._update()
 
     def observe(self, observer: SightingObserver | None) -> None:
         """Tell `observer` which link brings what first, and how much later the others do; None ends it."""
         self._filter.observer = observer
+
+    def settle(self, now: float) -> None:
+        """Bring what observers are told up to `now`: what never came is known once its time is over."""
+        self._filter.forget(now)
 
     def link_name_of(self, slot: int) -> str | None:
         """The name of the link that observers know as `slot`; None once it has gone."""
@@ -152,7 +164,7 @@ class Inspection:
     def inspect(self, batch: Batch, link: Link, now: float) -> None:
         """Look at every frame of what `link` brought, and leave out of `batch` what is not to be delivered."""
         self.sample(batch, link)
-        if self._wanted_by or self._drops_reflections:
+        if self._wanted_by or self._is_late_wanted or self._drops_reflections:
             self._leave_out_by_address(batch, link)
         slot = self._slots.get(link)
         if slot is not None and batch.frames:
@@ -164,16 +176,19 @@ class Inspection:
                 batch.leave_out({indices[position] for position in duplicates})
         if self._quiet_from is not None and now >= self._quiet_from:
             self._forget(now)
+        if self._is_late_wanted and not self._wanted_by:
+            self._end_late(now)
 
     def _leave_out_by_address(self, batch: Batch, link: Link) -> None:
         left_out: set[int] = set()
         for start, end in batch.runs:
             for index in range(start, end):
                 header = bytes(batch.frame(index)[:12])
-                if header[:6] == self.mac:
+                if self.mac in {header[:6], header[6:]}:
                     left_out.add(index)
                     link.rx.drop(DropReason.PROBE)
-                    self._answered(link, bytes(batch.frame(index)))
+                    if header[:6] == self.mac:
+                        self._answered(link, bytes(batch.frame(index)))
                 elif self._drops_reflections and header[6:] in self._host_macs:
                     left_out.add(index)
                     link.rx.drop(DropReason.REFLECTION)
@@ -200,8 +215,15 @@ class Inspection:
         for slot in self._slots.values():
             self._filter.leave(slot, now)
         self._slots.clear()
-        self._filter.forget(now)
+        self._filter.clear()
         self._update()
 
+    def _end_late(self, now: float) -> None:
+        if self._late_until is None:
+            self._late_until = now + LATE_S
+        elif now >= self._late_until:
+            self._is_late_wanted = False
+            self._update()
+
     def _update(self) -> None:
-        self.is_on = bool(self._slots or self._wanted_by or self._drops_reflections)
+        self.is_on = bool(self._slots or self._wanted_by or self._is_late_wanted or self._drops_reflections)

@@ -105,6 +105,7 @@ class Link(Endpoint):
         self._detail = ""
         self._scope = trio.CancelScope()
         self._draining = trio.CancelScope()
+        self._may_resume = False
         self._left_up = trio.Event()
         self._left_up.set()
 
@@ -153,6 +154,8 @@ class Link(Endpoint):
             if not self.settled.is_set():
                 self.failure = self.failure or ConnectError(f"link {self.name} never came up: {self._detail}")
             self.settled.set()
+            if self.capture is not None:
+                self.capture.end()
             self.ended.set()
 
     def begin_retirement(self, drain_s: float) -> None:
@@ -160,16 +163,24 @@ class Link(Endpoint):
         if self.state is LinkState.UP:
             nursery = self._nursery
             if nursery is not None:
+                self._draining = (
+                    trio.CancelScope()
+                )  # Here and not in the task: `resume` may be called before that runs.
+                self._may_resume = True
                 self._advance(LinkEvent.RETIRING, "draining")
-                nursery.start_soon(self._drain, drain_s)
+                nursery.start_soon(self._drain, self._draining, drain_s)
                 return
-        if self.state is not LinkState.DRAINING:
+        if self.state is LinkState.DRAINING:
+            self._may_resume = False  # Two have asked for it, and one of them has not taken it back.
+        else:
             self._scope.cancel()
 
     def resume(self) -> bool:
         """Take a retirement back while the link still drains: it is up again. False if it is too late for that."""
         nursery = self._nursery
         if self.state is not LinkState.DRAINING or nursery is None or nursery.cancel_scope.cancel_called:
+            return False
+        if not self._may_resume:
             return False
         self._draining.cancel()
         self._advance(LinkEvent.RESTORED, "")
@@ -224,9 +235,9 @@ class Link(Endpoint):
         elif self.state is LinkState.DOWN:
             self._detail = detail
 
-    async def _drain(self, drain_s: float) -> None:
+    async def _drain(self, scope: trio.CancelScope, drain_s: float) -> None:
         deadline = trio.current_time() + drain_s
-        with trio.CancelScope() as self._draining:
+        with scope:
             with trio.move_on_at(deadline):
                 await self.wait_queue_empty()
             # Frames of the peer's that are under way are taken in until the time is over.

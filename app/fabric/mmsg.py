@@ -93,8 +93,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_chunk_vector", "_in_chunk", "_memory", "_offsets", "_receive_vector", "_slot_vector",
-        "_slots", "chunk", "frames", "giants", "octets", "runs", "runts", "sizes", "vector",
+        "_chunk_vector", "_first_slot", "_in_chunk", "_memory", "_offsets", "_receive_vector", "_slot_vector",
+        "_slots", "chunk", "frames", "giants", "lone_frame", "octets", "runs", "runts", "sizes", "vector",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -103,6 +103,7 @@ class Batch:
         self.chunk = memoryview(ffi.buffer(self._memory)).cast("B")
         """All of the buffers as one piece of memory, for plugs that read streams."""
         self._slots = [self.chunk[at : at + _RECEIVE_SIZE] for at in range(0, size, SLOT_SIZE)]
+        self._first_slot = self._slots[:1]
         self._receive_vector = FrameVector(BATCH_FRAMES)
         self._slot_vector = FrameVector(BATCH_FRAMES)
         self._chunk_vector = FrameVector(BATCH_FRAMES)
@@ -116,6 +117,8 @@ class Batch:
         self.sizes: list[int] = []
         self.runs: list[tuple[int, int]] = []
         self.frames = self.octets = self.runts = self.giants = 0
+        self.lone_frame: memoryview | None = None
+        """The frame that `receive_datagram` took."""
 
     def receive_datagrams(self, fd: int) -> None:
         """Take what waits on a datagram socket, up to BATCH_FRAMES frames, in one system call.
@@ -130,6 +133,18 @@ class Batch:
         lengths = self._receive_vector.received[:count]
         self._slot_vector.lengths[:count] = lengths
         self._hold(self._slot_vector, lengths.tolist())
+
+    def receive_datagram(self, fd: int) -> None:
+        """Take one frame from a datagram socket: for one, read(2) costs half of what recvmmsg(2) does.
+
+        Raises:
+            BlockingIOError: nothing waits.
+            OSError: what the kernel reported.
+        """
+        size = os.readv(fd, self._first_slot)
+        self._slot_vector.lengths[0] = size
+        self._hold(self._slot_vector, [size])
+        self.lone_frame = self.chunk[:size]
 
     def receive_reads(self, fd: int) -> None:
         """Take what waits on a device that gives one frame a read(2), such as a tap.
@@ -189,6 +204,7 @@ class Batch:
 
     def _hold(self, vector: FrameVector, sizes: list[int]) -> None:
         self.vector = vector
+        self.lone_frame = None
         self._in_chunk = vector is self._chunk_vector
         self.sizes = sizes
         self.frames = len(sizes)

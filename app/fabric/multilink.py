@@ -81,6 +81,7 @@ class Multilink:
         self._to_links = Pressure()
         self.host = Host(vnl.host, self._batch, self._to_host, self._to_links, self._from_host, self._host_has_changed)
         self._targets: tuple[Link, ...] = ()
+        self._is_stale = False
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -151,6 +152,13 @@ class Multilink:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    def observe(self, report: ReportObserver | None) -> None:
+        """Tell `report` of what passes, while a hand-off is under way; None ends it, and a failover put off is done."""
+        self.report = report
+        self.inspection.observe(report)
+        if report is None:
+            self._fail_over()
+
     def monitor(self, link: Link, spec: MonitorSpec | None) -> None:
         """Watch a link from now on, in place of any watch there is; None ends it."""
         watched = self.monitors.pop(link, None)
@@ -189,6 +197,8 @@ class Multilink:
             await link.settled.wait()
         except trio.Cancelled:
             link.begin_retirement(0)
+            with trio.CancelScope(shield=True):
+                await link.ended.wait()
             raise
         if link.failure is not None:
             await link.ended.wait()
@@ -219,7 +229,7 @@ class Multilink:
         self._registry.add(link)
         self._events.publish(EventKind.LINK_ADDED, link_data(link))
         # Before it can bring a first frame: the far end may send from the moment it knows of us.
-        self.inspection.links_changed(self.links, trio.current_time())
+        self._is_stale = True
 
     def _new_link(
         self,
@@ -278,11 +288,7 @@ class Multilink:
             self.monitor(link, None)
 
     def _has_changed(self, link: Link) -> None:
-        self._targets = tuple(each for each in self.links if each.state is LinkState.UP and each.role is Role.ACTIVE)
-        self.inspection.links_changed(self.links, trio.current_time())
-        _log.info(
-            "link changed", link=link.id, name=link.name, multilink=self.name, state=str(link.state), detail=link.detail
-        )
+        self._is_stale = True
         self._events.publish(kind_of_change(link), link_data(link))
         self._fail_over()
 
@@ -310,20 +316,31 @@ class Multilink:
         for each in old:
             each.set_role(Role.STANDBY)
 
+    def _refresh(self) -> None:
+        """Take note of changed links; with the next batch, so that a thousand that come are looked through once."""
+        links = self.links
+        self._targets = tuple(link for link in links if link.state is LinkState.UP and link.role is Role.ACTIVE)
+        self.inspection.links_changed(links, trio.current_time())
+        self._is_stale = False
+
     def _from_host(self, batch: Batch) -> None:
+        if self._is_stale:
+            self._refresh()
         rx = self.host.rx
+        for link in self._targets:
+            link.transmit(batch)
+        # What can wait, once the frames are on their way.
+        if self._targets:
+            rx.add(batch.frames, batch.octets)
+        else:
+            rx.drop(DropReason.NO_LINK, batch.frames)
         self.inspection.sample_host(batch)
         if self.report is not None:
             self.report.batch_from_host(batch.frames, trio.current_time())
-        targets = self._targets
-        if not targets:
-            rx.drop(DropReason.NO_LINK, batch.frames)
-            return
-        rx.add(batch.frames, batch.octets)
-        for link in targets:
-            link.transmit(batch)
 
     def _from_link(self, link: Link, batch: Batch) -> None:
+        if self._is_stale:
+            self._refresh()
         if self.inspection.is_on:
             now = trio.current_time()
             self.inspection.inspect(batch, link, now)

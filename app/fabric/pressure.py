@@ -22,20 +22,18 @@ HOLD_LIMIT_S: Final = 0.05
 class Pressure:
     """The pressure of one direction of a multilink."""
 
-    __slots__ = ("_holders", "_waiting")
+    __slots__ = ("_holders", "_waiting", "is_on")
 
     def __init__(self) -> None:
         self._holders: set[object] = set()
         self._waiting = trio.lowlevel.ParkingLot()
-
-    @property
-    def is_on(self) -> bool:
+        self.is_on = False
         """Whether a source has to wait for its turn: a destination is full, or other sources were there first."""
-        return bool(self._holders or self._waiting)
 
     def hold(self, holder: object) -> None:
         """Keep sources waiting, until `release`. Again: nothing changes."""
         self._holders.add(holder)
+        self.is_on = True
 
     def release(self, holder: object) -> None:
         """`holder` has room, or gives up; the last one lets the first source go on."""
@@ -44,9 +42,17 @@ class Pressure:
 
     async def wait_turn(self) -> None:
         """Return when it is this source's turn; it reads at once, and then calls `pass_turn`."""
-        await self._waiting.park()
+        self.is_on = True
+        try:
+            await self._waiting.park()
+        finally:
+            self._update()
 
     def pass_turn(self) -> None:
         """Let the next source go on, if there is room."""
-        if self._waiting and not self._holders:
+        if self.is_on and not self._holders:
             self._waiting.unpark()
+            self._update()
+
+    def _update(self) -> None:
+        self.is_on = bool(self._holders or self._waiting)

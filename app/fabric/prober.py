@@ -22,14 +22,14 @@ LONGEST_PAUSE_S: Final = 1.0
 
 
 class Answer(NamedTuple):
-    """Who answered, and how long after the last time it was asked."""
+    """Who answered, and how long after the first time it was asked: nothing in an answer tells to which question."""
 
     address: IpAddress
     after_s: float
 
 
 class _Asking:
-    """One `ask` under way: when each address was last asked, and the answer once there is one."""
+    """One `ask` under way: when each address was first asked, and the answer once there is one."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -59,7 +59,7 @@ class Prober:
             pause_s = FIRST_PAUSE_S
             while True:
                 for address in addresses:
-                    asking.asked_at[address] = trio.current_time()
+                    asking.asked_at.setdefault(address, trio.current_time())
                     link.send_own([solicitation(address, self._inspection.mac)])
                     with trio.move_on_after(pause_s / len(addresses)):
                         await asking.answered.wait()

@@ -93,6 +93,8 @@ class Statistics:
         self._links = links
         self._clock = clock
         self._sampled = sampled
+        self.on_tick: list[Callable[[float], object]] = []
+        """Told each second how late the loop was to begin it, in seconds: how long others have held it."""
         self._histories: dict[Link, LinkHistory] = {}
 
     def history(self, link: Link) -> list[Sample]:
@@ -106,6 +108,9 @@ class Statistics:
         while True:
             due = max(due + INTERVAL_S, trio.current_time())
             await trio.sleep_until(due)
+            late_s = trio.current_time() - due
+            for tell in self.on_tick:
+                tell(late_s)
             await self.sample_once()
 
     async def sample_once(self) -> None:

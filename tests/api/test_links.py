@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from app.api import DialPolicy
+from app.fabric.link import Health
 from app.fabric.states import LinkState, Role
 from app.fabric.vnl import MultiVnl, parse_vnl
-from tests.api.fakes import FakeFabric
+from tests.api.fakes import SINCE, FakeFabric
 from tests.api.support import Api, make_api
 
 LINK_MEMBERS = [
-    *("id", "name", "multilink", "kind", "url", "description", "peer", "role", "state", "detail", "since", "rx", "tx"),
+    *("id", "name", "multilink", "kind", "url", "description", "peer", "role", "state", "detail", "since"),
+    *("reconnect", "monitor", "health", "reflections", "rx", "tx"),
 ]
 
 
@@ -51,6 +53,10 @@ async def test_an_attached_link_is_shown_with_all_that_the_contract_names(
         "state": "up",
         "detail": "",
         "since": "2026-10-20T12:40:00.250Z",
+        "reconnect": True,
+        "monitor": None,
+        "health": None,
+        "reflections": 0,
         "rx": {"frames": 3, "bytes": 300, "dropped": {}},
         "tx": {"frames": 0, "bytes": 0, "dropped": {"full": 2}},
     }
@@ -223,3 +229,70 @@ async def test_paths_that_are_no_utf8_do_not_break_the_list(api: Api, fabric: Fa
     fabric.attach("vm1").description = "odd \udcff bytes"
     [shown] = (await api.request("GET", "/links")).json["links"]
     assert shown["description"] == "odd ? bytes"
+
+
+MONITOR = {"address": "10.0.0.2", "interval_s": 0.5}
+
+
+async def test_a_watch_is_begun_changed_and_ended(api: Api, fabric: FakeFabric, vm1: None) -> None:
+    made = await api.request("POST", "/links", json_body={"url": "/net/a", "monitor": {"address": "FD00:0::2"}})
+    nothing_yet = {"rtt_s": None, "lost": None, "last_heard": None}
+    assert made.json["monitor"] == {"address": "fd00::2", "interval_s": 1, **nothing_yet}
+    path = made.headers["location"]
+    changed = await api.request("PATCH", path, json_body={"monitor": MONITOR})
+    assert changed.json["monitor"] == MONITOR | nothing_yet
+    assert (await api.request("PATCH", path, json_body={"name": "a"})).json["monitor"] == MONITOR | nothing_yet
+    [monitor] = fabric.multilinks["vm1"].monitors.values()
+    monitor.rtt_s, monitor.lost, monitor.last_heard = 0.025, 0.1, SINCE
+    for shown in ((await api.request("GET", path)).json, (await api.request("GET", "/links")).json["links"][0]):
+        assert shown["monitor"] == MONITOR | {
+            "rtt_s": 0.025,
+            "lost": 0.1,
+            "last_heard": "2026-10-20T12:40:00.250Z",
+        }
+    assert (await api.request("PATCH", path, json_body={"monitor": None})).json["monitor"] is None
+    assert fabric.multilinks["vm1"].monitors == {}
+
+
+@pytest.mark.parametrize(("degraded", "shown"), [(None, None), (False, "good"), (True, "degraded")])
+async def test_health_is_shown(
+    api: Api, fabric: FakeFabric, vm1: None, degraded: bool | None, shown: str | None
+) -> None:
+    link = fabric.attach("vm1")
+    link.health, link.reflections = Health(degraded, ""), 3
+    [listed] = (await api.request("GET", "/links")).json["links"]
+    assert (listed["health"], listed["reflections"]) == (shown, 3)
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        {},
+        {"address": "vm2.example.org"},
+        {"address": "fe80::1%t0"},
+        {"address": 5},
+        {"address": "10.0.0.2", "interval_s": 0},
+        {"address": "10.0.0.2", "interval_s": 3601},
+        {"address": "10.0.0.2", "interval_s": "1"},
+        {"address": "10.0.0.2", "colour": "red"},
+        "10.0.0.2",
+    ],
+)
+async def test_a_watch_that_cannot_be_is_422_and_changes_nothing(
+    api: Api, fabric: FakeFabric, vm1: None, monitor: Any
+) -> None:
+    link = fabric.attach("vm1", name="a")
+    answer = await api.request("PATCH", "/links/a", json_body={"name": "b", "role": "standby", "monitor": monitor})
+    answer.check_problem(422, "invalid_request")
+    assert (link.name, link.role) == ("a", Role.ACTIVE)
+    answer = await api.request("POST", "/links", json_body={"url": "/net/a", "monitor": monitor})
+    answer.check_problem(422, "invalid_request")
+    assert fabric.dialled == []
+
+
+async def test_a_taken_name_leaves_role_and_watch_as_they_are(api: Api, fabric: FakeFabric, vm1: None) -> None:
+    link = fabric.attach("vm1", name="a")
+    fabric.attach("vm1", name="b")
+    answer = await api.request("PATCH", "/links/a", json_body={"monitor": MONITOR, "role": "standby", "name": "b"})
+    answer.check_problem(409, "name_taken")
+    assert (link.role, fabric.multilinks["vm1"].monitors) == (Role.ACTIVE, {})

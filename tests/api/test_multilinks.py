@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.api import DialPolicy
+from app.api import Auth, DialPolicy, Readiness, create_app
+from app.fabric.fabric import Fabric
+from app.fabric.vnl import PassOrDrop
 from tests.api.fakes import FakeFabric
-from tests.api.support import Api, make_api
+from tests.api.support import TOKEN, Api, make_api
 
 
 async def test_a_multilink_is_made_shown_and_removed(api: Api, fabric: FakeFabric) -> None:
@@ -26,7 +29,11 @@ async def test_a_multilink_is_made_shown_and_removed(api: Api, fabric: FakeFabri
             "rx": nothing,
             "tx": nothing,
         },
-        "duplicates": "pass",
+        "duplicates": "drop",
+        "reflections": "pass",
+        "window_s": 0.5,
+        "failover": False,
+        "handoff": None,
         "links": 0,
         "refused": {},
     }
@@ -89,3 +96,57 @@ async def test_schemes_can_be_taken_away(fabric: FakeFabric) -> None:
 @pytest.mark.parametrize("path", ["/multilinks?x=1", "/multilinks/vm1?x=1"])
 async def test_unknown_query_parameters_are_422(api: Api, path: str) -> None:
     (await api.request("GET", path)).check_problem(422, "invalid_request")
+
+
+async def test_what_is_done_with_frames_is_changed(any_fabric: Fabric, short_dir: Path) -> None:
+    api = make_api(any_fabric)
+    made = await api.request("POST", "/multilinks", json_body={"url": f"multi://{short_dir}/vm1[reflections=drop]"})
+    before = made.json
+    changes: list[dict[str, Any]] = [
+        {"duplicates": "pass"},
+        {"reflections": "pass"},
+        {"window_s": 2},
+        {"failover": True},
+        {"duplicates": "drop", "reflections": "drop", "window_s": 0.01, "failover": False},
+        {},
+    ]
+    for change in changes:
+        before |= change
+        changed = await api.request("PATCH", "/multilinks/vm1", json_body=change)
+        assert changed.status == 200
+        assert {name: changed.json[name] for name in changes[4]} == {name: before[name] for name in changes[4]}
+        assert (await api.request("GET", "/multilinks/vm1")).json == changed.json
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duplicates": "keep"},
+        {"duplicates": None},
+        {"reflections": True},
+        {"window_s": 0},
+        {"window_s": 10.1},
+        {"window_s": "1"},
+        {"failover": "yes"},
+        {"name": "vm2"},
+    ],
+)
+async def test_a_change_that_is_refused_changes_nothing(api: Api, fabric: FakeFabric, change: dict[str, Any]) -> None:
+    made = await api.request("POST", "/multilinks", json_body={"url": "multi:///srv/vm1"})
+    answer = await api.request("PATCH", "/multilinks/vm1", json_body={"failover": True, **change})
+    answer.check_problem(422, "invalid_request")
+    assert (await api.request("GET", "/multilinks/vm1")).json == made.json
+
+
+async def test_changes_of_unknown_multilinks_are_404(api: Api) -> None:
+    (await api.request("PATCH", "/multilinks/vm1", json_body={})).check_problem(404, "not_found")
+
+
+async def test_the_default_for_duplicates_is_for_locators_that_do_not_say(fabric: FakeFabric) -> None:
+    app = create_app(
+        fabric.as_fabric(), policy=DialPolicy(), auth=Auth(TOKEN), readiness=Readiness(), duplicates=PassOrDrop.PASS
+    )
+    api = Api(app)
+    for url, duplicates in (("multi:///srv/a", "pass"), ("multi:///srv/b[duplicates=drop]", "drop")):
+        made = await api.request("POST", "/multilinks", json_body={"url": url})
+        assert made.json["duplicates"] == duplicates

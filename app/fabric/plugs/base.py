@@ -33,6 +33,7 @@ class Plug(ABC):
         description: what the peer says of itself, made safe to show; the empty string if it says nothing.
         peer: who is at the other end, where the kernel tells.
         remark: the latest words of the other end that help a person (a child's stderr).
+        may_have_more: after `receive`: it has taken less than there may be, so that another try is worth it at once.
         refused: sizes of the frames that the kernel refused one by one since the owner last cleared the list.
     """
 
@@ -40,6 +41,7 @@ class Plug(ABC):
         self.description = description
         self.peer = peer
         self.remark = ""
+        self.may_have_more = False
         self.refused: list[int] = []
 
     def begin(self) -> None:  # noqa: B027 -- most plugs have nobody waiting

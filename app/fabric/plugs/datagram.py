@@ -56,6 +56,8 @@ class DatagramPlug(Plug):
         self._greeting = greeting
         self._bound_path = bound_path
         self._fd = data.fileno()
+        self._is_calm = False
+        """Nothing waited, or one frame, when there was a last look: the next one is likely to come alone."""
         _size_send_buffer(data)
 
     def begin(self) -> None:
@@ -67,10 +69,18 @@ class DatagramPlug(Plug):
                 raise PlugClosedError(self._reason(error)) from error
 
     def receive(self, batch: Batch) -> None:
-        """See `Plug.receive`."""
+        """See `Plug.receive`. A frame that comes alone goes on its way before there is a look at what else has come."""
         try:
-            batch.receive_datagrams(self._fd)
+            if self._is_calm:
+                self._is_calm = False
+                batch.receive_datagram(self._fd)
+                self.may_have_more = True
+            else:
+                self.may_have_more = False
+                batch.receive_datagrams(self._fd)
+                self._is_calm = len(batch.sizes) == 1
         except BlockingIOError:
+            self._is_calm = True
             raise
         except OSError as error:
             raise PlugClosedError(self._reason(error)) from error
@@ -80,7 +90,11 @@ class DatagramPlug(Plug):
         position = start
         while position < end:
             try:
-                position += batch.vector.send(self._fd, position, end)
+                if batch.lone_frame is not None:
+                    self._data.send(batch.lone_frame)  # Costs less than sendmmsg(2) does for one.
+                    position += 1
+                else:
+                    position += batch.vector.send(self._fd, position, end)
             except OSError as error:
                 if position > start and error.errno in _GONE:
                     break  # What went before is counted first; the next call meets the error again.

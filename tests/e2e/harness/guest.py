@@ -71,6 +71,7 @@ def _kernel() -> Path:
     if kept.exists():
         return kept
     CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE.parent / ".gitignore").write_text("*\n", encoding="ascii")
     apt, dpkg = require.program("apt-get"), require.program("dpkg")
     with tempfile.TemporaryDirectory(dir=CACHE) as made:
         at = Path(made)
