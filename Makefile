@@ -5,6 +5,7 @@ ARGS ?=
 # Debian package and a program of it, for each real client that the tests drive.
 CLIENTS := vdeplug:vde_plug vde-switch:vde_switch vde-wirefilter:wirefilter vdens:vdens openssh-server:sshd \
 	openssh-client:ssh iproute2:ip iputils-ping:ping iperf3:iperf3 tcpdump:tcpdump tshark:tshark curl:curl procps:ps \
+	qemu-system-x86:qemu-system-x86_64 seabios:/usr/share/seabios/bios-256k.bin busybox-static:busybox cpio:cpio \
 	chromium:chromium fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
 .PHONY: help run test check format bench bench-handoff demo screenshots lock clean venv venv-dev clients
@@ -64,5 +65,5 @@ lock: venv-dev
 	scripts/lock.sh
 
 clean:
-	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis bench/results
+	rm -rf .venv* .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis bench/results
 	find app tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +

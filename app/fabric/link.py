@@ -163,9 +163,8 @@ class Link(Endpoint):
         if self.state is LinkState.UP:
             nursery = self._nursery
             if nursery is not None:
-                self._draining = (
-                    trio.CancelScope()
-                )  # Here and not in the task: `resume` may be called before that runs.
+                # Made here and not in the task: `resume` may be called before that runs for the first time.
+                self._draining = trio.CancelScope()
                 self._may_resume = True
                 self._advance(LinkEvent.RETIRING, "draining")
                 nursery.start_soon(self._drain, self._draining, drain_s)

@@ -24,7 +24,7 @@ from app.fabric.handoff_states import (
     VerifyNothing,
 )
 from app.fabric.link import Link, LinkChange, LinkKind
-from app.fabric.states import Role
+from app.fabric.states import LinkState, Role
 from tests.fabric.paths import (
     FAR_ADDRESS,
     FAR_MAC,
@@ -415,6 +415,24 @@ async def test_when_the_last_old_link_dies_the_unproved_one_is_sent_to_at_once(
     assert handoff.verified_by == "nothing: every old link has gone meanwhile, and this one is what is left"
     assert world.links() == MOVED
     await world.check()
+
+
+async def test_an_old_link_that_has_come_back_is_not_gone(autojump_clock: MockClock, world: World) -> None:
+    first = await world.fabric.dial(VNL, name="path1", reconnect=True)
+    await world.dial("other")
+    world.answers = False
+    world.is_flowing = True
+    world.start(verify=ASK_FAR, verify_timeout_s=10)
+    await trio.sleep(0.5)
+    world.paths[0].die()
+    await trio.sleep(2)
+    assert first.state is LinkState.UP, "dialled again"
+    world.paths[1].die()
+    await trio.sleep(0.5)
+    assert world.fabric.find_link("path2").role is Role.STANDBY
+    first.begin_retirement(0)
+    await trio.sleep(0.1)
+    assert world.fabric.find_link("path2").role is Role.ACTIVE
 
 
 # To a link that is there, and what becomes of the old ones. ----------------------------------------------------------
