@@ -12,9 +12,9 @@ exactly while that link is behind.
 What was delivered is owed to the other links for `window_s`; after that a copy counts as a frame of its own. In doubt a
 frame is delivered: to lose a legitimate one is the worse error.
 
-    table   digest → [forgotten, delivered, time of the last delivery, slot that made it, count of slot 0, of slot 1,
-    ...]
-    fifo    (time, digests delivered then), oldest first: what is to be forgotten next
+    once     digest → bit mask of the slots that have brought it: what was delivered once, nearly everything
+    again    digest → [forgotten, delivered, count of slot 0, of slot 1, ...]: what was delivered more than once
+    fifo     (time, digests delivered then), oldest first: what is to be forgotten next
 
 Invariant: constant work a frame, and never more than `limit` deliveries remembered, plus those of one batch.
 """
@@ -29,9 +29,9 @@ WINDOW_S: Final = 0.5
 """Longer than one path is likely to be behind the other, shorter than the pauses of protocols that repeat themselves.
 """
 LIMIT: Final = 1 << 17
-"""Deliveries remembered: a window of 260,000 frames a second, about 40 MB at the worst."""
+"""Deliveries remembered: a window of 260,000 frames a second, about 20 MB at the worst."""
 
-_FORGOTTEN, _DELIVERED, _TIME, _COUNTS = range(4)
+_FORGOTTEN, _DELIVERED, _COUNTS = range(3)
 
 
 class SightingObserver(Protocol):
@@ -61,7 +61,10 @@ class DuplicateFilter:
         self.forgotten_early = 0
         """Deliveries that had to be forgotten before their window was over."""
         self._limit = limit
-        self._table: dict[int, list[int | float]] = {}
+        self._once: dict[int, int] = {}
+        self._again: dict[int, list[int]] = {}
+        self._delivered_at: dict[int, float] = {}
+        """When each was delivered last; kept for the observer alone."""
         self._fifo: deque[tuple[float, list[int]]] = deque()
         self._deliveries = 0
         self._slots = 0
@@ -75,7 +78,7 @@ class DuplicateFilter:
     def join(self, now: float) -> int:
         """A slot for a link that may bring frames from `now` on. What was delivered before it is not owed to it."""
         self.forget(now)
-        if not self._members and not self._table:
+        if not self._members and not self._fifo:
             self._free.clear()
             self._slots = 0
         if self._free and self._free[0][0] + self.window_s <= now:
@@ -84,7 +87,10 @@ class DuplicateFilter:
             slot = self._slots
             self._slots += 1
         self._members.add(slot)
-        for entry in self._table.values():
+        bit = 1 << slot
+        for digest, mask in self._once.items():
+            self._once[digest] = mask | bit
+        for entry in self._again.values():
             entry.extend([0] * (_COUNTS + self._slots - len(entry)))
             entry[_COUNTS + slot] = entry[_DELIVERED]
         return slot
@@ -97,32 +103,27 @@ class DuplicateFilter:
     def sift(self, slot: int, digests: Sequence[int], now: float) -> list[int]:
         """Take in what the link of `slot` has brought; the indices of those that are duplicates."""
         self.forget(now)
-        table, observer = self._table, self.observer
-        count = _COUNTS + slot
-        fresh_entry: list[int | float] = [0, 1, now, *([0] * self._slots)]
-        fresh_entry[count] = 1
+        once, bit = self._once, 1 << slot
         fresh: list[int] = []
         duplicates: list[int] = []
+        unseen = dict.fromkeys(digests, bit)
+        if len(unseen) == len(digests) and not self._again and once.keys().isdisjoint(digests):
+            once.update(unseen)
+            fresh, digests = list(digests), ()
         for index, digest in enumerate(digests):
-            entry = table.get(digest)
-            if entry is None:
-                table[digest] = fresh_entry.copy()
+            mask = once.get(digest)
+            if mask is None and (not self._again or digest not in self._again):
+                once[digest] = bit
                 fresh.append(digest)
-                continue
-            seen = max(entry[count], entry[_FORGOTTEN])
-            if seen < entry[_DELIVERED]:
-                entry[count] = seen + 1
+            elif mask is not None and not mask & bit:
+                once[digest] = mask | bit
                 duplicates.append(index)
-                if observer is not None:
-                    observer.duplicate(slot, now - entry[_TIME])
-                continue
-            entry[_DELIVERED] += 1
-            entry[count] = entry[_DELIVERED]
-            entry[_TIME] = now
-            fresh.append(digest)
-        if observer is not None:
-            for _ in fresh:
-                observer.delivered(slot)
+            elif self._is_due_again(digest, slot):
+                fresh.append(digest)
+            else:
+                duplicates.append(index)
+        if self.observer is not None:
+            self._tell(self.observer, slot, fresh, [digests[index] for index in duplicates], now)
         if fresh:
             self._fifo.append((now, fresh))
             self._deliveries += len(fresh)
@@ -139,18 +140,54 @@ class DuplicateFilter:
 
     def clear(self) -> None:
         """Forget everything at once, and owe nobody anything."""
-        self._table.clear()
+        self._once.clear()
+        self._again.clear()
+        self._delivered_at.clear()
         self._fifo.clear()
         self._deliveries = 0
+
+    def _is_due_again(self, digest: int, slot: int) -> bool:
+        """Count one more copy from `slot` of what it has brought before, or was delivered more than once: is it a
+        new one?
+        """
+        entry = self._again.get(digest)
+        if entry is None:
+            mask = self._once.pop(digest)
+            entry = self._again[digest] = [0, 1, *(mask >> each & 1 for each in range(self._slots))]
+        count = _COUNTS + slot
+        seen = max(entry[count], entry[_FORGOTTEN])
+        if seen < entry[_DELIVERED]:
+            entry[count] = seen + 1
+            return False
+        entry[_DELIVERED] += 1
+        entry[count] = entry[_DELIVERED]
+        return True
+
+    def _tell(self, observer: SightingObserver, slot: int, fresh: list[int], duplicates: list[int], now: float) -> None:
+        for digest in duplicates:
+            observer.duplicate(slot, now - self._delivered_at.get(digest, now))
+        for digest in fresh:
+            self._delivered_at[digest] = now
+            observer.delivered(slot)
 
     def _forget_oldest(self) -> None:
         _time, digests = self._fifo.popleft()
         self._deliveries -= len(digests)
         for digest in digests:
-            entry = self._table[digest]
-            entry[_FORGOTTEN] += 1
+            mask = self._once.pop(digest, None)
+            if mask is not None:
+                missing = [slot for slot in self._members if not mask >> slot & 1] if self.observer else []
+                self._delivered_at.pop(digest, None)
+            else:
+                missing = self._forget_one_of_many(digest)
             if self.observer is not None:
-                missing = [slot for slot in self._members if entry[_COUNTS + slot] < entry[_FORGOTTEN]]
                 self.observer.forgotten(missing)
-            if entry[_FORGOTTEN] == entry[_DELIVERED]:
-                del self._table[digest]
+
+    def _forget_one_of_many(self, digest: int) -> list[int]:
+        entry = self._again[digest]
+        entry[_FORGOTTEN] += 1
+        missing = [slot for slot in self._members if entry[_COUNTS + slot] < entry[_FORGOTTEN]]
+        if entry[_FORGOTTEN] == entry[_DELIVERED]:
+            del self._again[digest]
+            self._delivered_at.pop(digest, None)
+        return missing

@@ -168,11 +168,11 @@ class Inspection:
             self._leave_out_by_address(batch, link)
         slot = self._slots.get(link)
         if slot is not None and batch.frames:
-            digest, frame, seed = xxhash.xxh3_64_intdigest, batch.frame, self._seed
-            indices = [index for start, end in batch.runs for index in range(start, end)]
-            duplicates = self._filter.sift(slot, [digest(frame(index), seed) for index in indices], now)
+            digests = batch.digests(xxhash.xxh3_64_intdigest, self._seed)
+            duplicates = self._filter.sift(slot, digests, now)
             if duplicates:
                 link.rx.drop(DropReason.DUPLICATE, len(duplicates))
+                indices = [index for start, end in batch.runs for index in range(start, end)]
                 batch.leave_out({indices[position] for position in duplicates})
         if self._quiet_from is not None and now >= self._quiet_from:
             self._forget(now)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import cffi
@@ -185,6 +186,13 @@ class Batch:
         """The bytes of one frame, valid as long as the batch is."""
         start = self._offsets[index] if self._in_chunk else index * SLOT_SIZE
         return self.chunk[start : start + self.sizes[index]]
+
+    def digests(self, digest: Callable[[memoryview, int], int], seed: int) -> list[int]:
+        """The digest of every valid frame, in their order."""
+        if self._in_chunk:
+            return [digest(self.frame(index), seed) for start, end in self.runs for index in range(start, end)]
+        slots, sizes = self._slots, self.sizes
+        return [digest(slots[index][: sizes[index]], seed) for start, end in self.runs for index in range(start, end)]
 
     def leave_out(self, indices: set[int]) -> None:
         """Take some of the valid frames out of the batch; the caller counts them."""
