@@ -59,7 +59,7 @@ demo: clients venv
 	@exec .venv/bin/python scripts/demo.py $(ARGS)
 
 screenshots: clients venv-dev
-	@.venv/bin/python scripts/screenshots.py $(ARGS)
+	@.venv/bin/python scripts/screenshots.py
 
 lock: venv-dev
 	scripts/lock.sh

@@ -55,6 +55,7 @@ def watch(client: Client, once: bool, svg: Path | None, as_json: bool) -> None:
 
     picture = Picture(str(client.location))
     if once or svg is not None:
+        _take_past_events(client, picture)
         _take_all(client, picture)
         if as_json:
             state = {"multilinks": picture.multilinks, "links": picture.links, **client.handoffs()}
@@ -89,6 +90,19 @@ def _take_all(client: Client, picture: Picture) -> None:
             picture.take_history(client.history(link["id"]))
         except RefusedError:
             continue  # It has gone meanwhile.
+
+
+def _take_past_events(client: Client, picture: Picture) -> None:
+    """What is still known of all that has happened: it comes at once, and before the next second's rates."""
+    from app.streams import EVENTS_SILENCE_S, open_stream, read_events
+    from app.watch_feed import FROM_THE_START
+
+    headers = {"Last-Event-ID": FROM_THE_START}
+    with open_stream(client.location, "/events", headers=headers, silence_s=EVENTS_SILENCE_S) as response:
+        for event in read_events(response):
+            if event.kind == "stats":
+                return
+            picture.take_event(event)
 
 
 def _print_once(picture: Picture, svg: Path | None) -> None:

@@ -127,7 +127,7 @@ def unix_time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def describe(event: ServerEvent) -> LogLine | None:
+def describe(event: ServerEvent) -> LogLine | None:  # noqa: C901 -- a table, a line or two for each kind
     """An event in words; None for one that says nothing to people."""
     data = event.data
     detail = str(data.get("detail") or "")
@@ -152,6 +152,8 @@ def describe(event: ServerEvent) -> LogLine | None:
             text, tone = f"multilink {data['multilink']} {event.kind.removeprefix('multilink_')}", ""
         case "handoff":
             text, tone, detail = _handoff_words(data)
+        case "missed" if data["since"] == 0:  # we have asked for all that is still known
+            return None
         case "missed":
             text, tone = "some events were missed", "busy"
         case _:

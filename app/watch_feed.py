@@ -14,6 +14,8 @@ from app.client import ClientError, ServiceLocation
 from app.streams import EVENTS_SILENCE_S, ServerEvent, StreamLostError, open_stream, read_events
 
 RETRY_S: Final = 1.0
+FROM_THE_START: Final = "-0"
+"""The id of no event: what is still known of all that has happened is told first."""
 WAITING_LIMIT: Final = 1000
 """Events that wait to be drawn: the service's own limit comes first."""
 
@@ -45,7 +47,7 @@ class EventFeed:
         self.news: queue.Queue[News] = queue.Queue(WAITING_LIMIT)
         self._location = location
         self._retry_s = retry_s
-        self._last_id = ""
+        self._last_id = FROM_THE_START
         self._stopped = threading.Event()
         # A daemon: it may be waiting for a service that says nothing for 15 s.
         self._thread = threading.Thread(target=self._run, daemon=True, name="events")
@@ -71,7 +73,7 @@ class EventFeed:
             self._stopped.wait(self._retry_s)
 
     def _read(self) -> None:
-        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        headers = {"Last-Event-ID": self._last_id}
         with open_stream(self._location, "/events", headers=headers, silence_s=EVENTS_SILENCE_S) as response:
             self.news.put(Connected())
             for event in read_events(response):

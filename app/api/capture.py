@@ -78,7 +78,7 @@ class CaptureHandlers:
         link = self._fabric.find_link(link_id)
         if len(self._fabric.captures) >= MAX_CAPTURES:
             raise TooManyCapturesError(f"{MAX_CAPTURES} captures are under way: end one of them, or wait for its end.")
-        body = None if request.method == "HEAD" else CaptureBody(self._fabric.captures, link, query)
+        body = b"" if request.method == "HEAD" else CaptureBody(self._fabric.captures, link, query)
         response = Response(body, content_type=CAPTURE_TYPE)
         response.timeout = None
         return response

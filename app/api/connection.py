@@ -89,8 +89,8 @@ class _Http11Protocol(H11Protocol):
 class Connection:
     """Serves one client until either side has had enough.
 
-    The requests' scope has, under `state`: `transport` ("unix" or "tcp"), and on a unix socket `peer`, the client's
-    PeerCredentials.
+    The requests' scope has, under `state`: `transport` ("unix" or "tcp"), on a unix socket `peer`, the client's
+    PeerCredentials, and `stalled`, an event that is set when the connection is cut because the client does not read.
 
     Args:
         app: the application.
@@ -112,6 +112,7 @@ class Connection:
         self._idle = TrioSingleTask()
         self._reading = trio.CancelScope()
         self._finished = False
+        self._stalled = trio.Event()
         self._tasks: TaskGroup
         self._protocol: _Http11Protocol
 
@@ -134,11 +135,11 @@ class Connection:
 
     def _make_protocol(self) -> _Http11Protocol:
         sock = self._stream.socket
-        state: dict[str, Any] = {"transport": "tcp"}
+        state: dict[str, Any] = {"transport": "tcp", "stalled": self._stalled}
         client: tuple[str, int] | None = None
         if sock.family == socket.AF_UNIX:
             # Trio's socket has the methods of the standard library's, but not its type.
-            state = {"transport": UNIX_TRANSPORT, "peer": peer_credentials(cast("socket.socket", sock))}
+            state |= {"transport": UNIX_TRANSPORT, "peer": peer_credentials(cast("socket.socket", sock))}
         else:
             client = sock.getpeername()[:2]
         return _Http11Protocol(
@@ -190,6 +191,8 @@ class Connection:
                     await self._stream.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     lost = True
+        if scope.cancelled_caught:
+            self._stalled.set()
         if lost or scope.cancelled_caught:
             self.close()
             await self._protocol.handle(Closed())

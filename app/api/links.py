@@ -17,7 +17,6 @@ from app.fabric.link import Link as FabricLink
 from app.fabric.monitor import Monitor, MonitorSpec
 from app.fabric.plugs.base import resolve_vnl
 from app.fabric.states import LinkState, Role
-from app.fabric.vnl import Vnl
 
 if TYPE_CHECKING:
     from app.fabric.fabric import Fabric
@@ -65,7 +64,13 @@ class LinkHandlers:
         # A bare path may name a file that holds a locator: what counts is what it resolves to.
         vnl = await trio.to_thread.run_sync(resolve_vnl, wanted.url)
         self._policy.check(vnl)
-        link = await self._dial(vnl, wanted)
+        link = await self._fabric.dial(
+            vnl,
+            multilink=wanted.multilink or None,
+            name=wanted.name or None,
+            reconnect=wanted.reconnect,
+            role=Role(wanted.role),
+        )
         if wanted.monitor is not None:
             self._set_monitor(link, wanted.monitor)
         return json_response(self._shown(link), 201, location=["links", link.id])
@@ -95,16 +100,6 @@ class LinkHandlers:
         query = read_query(LinkDeleteQuery)
         link = self._fabric.find_link(link_id)
         return json_response(self._shown(await self._fabric.retire(link, query.drain_s)))
-
-    async def _dial(self, vnl: Vnl, wanted: LinkCreate) -> FabricLink:
-        name, reconnect = wanted.name or None, wanted.reconnect
-        if wanted.role == Role.ACTIVE.value:
-            return await self._fabric.dial(vnl, multilink=wanted.multilink or None, name=name, reconnect=reconnect)
-        # On standby from its first moment: not a frame of the host's may go to it.
-        multilink = self._fabric.multilink(wanted.multilink or None)
-        link = await multilink.dial(vnl, name=name, reconnect=reconnect, role=Role.STANDBY)
-        self._fabric.set_link_role(link, Role.STANDBY)  # which tells those who keep links
-        return link
 
     def _shown(self, link: FabricLink) -> Link:
         return Link.of(link, self._monitor_of(link))

@@ -129,6 +129,7 @@ class Fabric:
         name: str | None = None,
         reconnect: bool = True,
         keep_down: bool = False,
+        role: Role = Role.ACTIVE,
     ) -> Link:
         """Open a link and return once it is up; with `keep_down` at once, and it is dialled until it comes up.
 
@@ -137,7 +138,7 @@ class Fabric:
             NameTakenError, NameInvalidError, NotFoundError, AmbiguousMultilinkError, VnlError, ServiceStoppingError:
             see there.
         """
-        link = await self.multilink(multilink).dial(vnl, name=name, reconnect=reconnect, keep_down=keep_down)
+        link = await self.multilink(multilink).dial(vnl, name=name, reconnect=reconnect, keep_down=keep_down, role=role)
         self._tell("dialled", link)
         return link
 

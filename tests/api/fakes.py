@@ -132,11 +132,6 @@ class FakeMultilink:
         if spec is not None:
             self.monitors[link] = FakeMonitor(spec)
 
-    async def dial(self, vnl: Vnl, *, name: str | None, reconnect: bool, role: Role) -> FakeLink:
-        link = await self.fabric.dial(vnl, multilink=self.name, name=name, reconnect=reconnect)
-        link.role = role
-        return link
-
 
 @dataclass(eq=False)
 class FakeHandoff:
@@ -250,7 +245,13 @@ class FakeFabric:
         return self.find_link(id_or_name)
 
     async def dial(
-        self, vnl: Vnl, *, multilink: str | None = None, name: str | None = None, reconnect: bool = True
+        self,
+        vnl: Vnl,
+        *,
+        multilink: str | None = None,
+        name: str | None = None,
+        reconnect: bool = True,
+        role: Role = Role.ACTIVE,
     ) -> FakeLink:
         owner = self.multilink(multilink)
         if isinstance(vnl, MultiVnl):
@@ -269,6 +270,7 @@ class FakeFabric:
         link = FakeLink(
             f"l{number:06}", name or f"dialled-{number}", owner.name, LinkKind.DIALLED, str(vnl), reconnect=reconnect
         )
+        link.role = role
         self.live.append(link)
         return link
 

@@ -194,6 +194,7 @@ async def test_streams_end_first_when_the_service_stops(api: Api, fabric: FakeFa
 async def test_a_reader_that_stalls_is_cut_off_and_counted(api: Api, fabric: FakeFabric) -> None:
     async with live_server(api, limits=QUICK) as server, get_stream(server, "/events") as stalled:
         stalled.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await stalled.block()
         await _fill(fabric)
         assert fabric.events.cut_off == 1
 
@@ -223,7 +224,7 @@ async def test_many_streams_get_everything_while_others_take_nothing(short_dir: 
                 [await stack.enter_async_context(get_stream(server, "/events", unix=True)) for _ in range(100)]
                 for _ in range(2)
             ]
-            assert fabric.events.readers == 200
+            await until(lambda: fabric.events.readers == 200, "everybody to read")
             got: dict[int, list[str]] = {}
 
             async def read(number: int, stream: Stream) -> None:

@@ -234,7 +234,7 @@ class CountingTable(dict[int, int]):
         self.touched += 1
         return super().pop(key, default)
 
-    def update(self, other: Any) -> None:  # type: ignore[override]  # the one form that is used
+    def update(self, other: Any) -> None:
         self.touched += len(other)
         super().update(other)
 

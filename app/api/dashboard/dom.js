@@ -58,6 +58,7 @@ export class KeyedViews {
   }
 
   render(items, keyOf, ...context) {
+    const focused = document.activeElement;
     const keys = new Set(items.map(keyOf));
     for (const [key, view] of this.#views) {
       if (!keys.has(key)) {
@@ -79,6 +80,10 @@ export class KeyedViews {
       } else {
         this.#parent.insertBefore(view.element, next);
       }
+    }
+    // An element that is moved loses the focus, although it is still there.
+    if (focused !== document.activeElement && focused?.isConnected) {
+      focused.focus({ preventScroll: true });
     }
   }
 }

@@ -15,11 +15,15 @@ const FROM_THE_START = "page-0";
 
 const pause = (ms, signal) =>
   new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    function stop() {
       clearTimeout(timer);
       reject(signal.reason);
-    });
+    }
+    signal.addEventListener("abort", stop);
   });
 
 export class Feed {
@@ -78,6 +82,7 @@ export class Feed {
   }
 
   async #loadAll(signal) {
+    this.#past.clear(); // There may be a gap in what the page has seen itself.
     const handoffs = api.listHandoffs({ signal });
     const [, past] = await Promise.all([this.#refreshLists(signal), handoffs]);
     this.#store.update({ handoffs: new Map(past.map((handoff) => [handoff.id, handoff])) });

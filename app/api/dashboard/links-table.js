@@ -1,7 +1,7 @@
 // The table of links: sortable, with everything that the API knows of each, and what can be done with it.
 
 import * as api from "./api.js";
-import { KeyedViews, el, setAttribute, setText } from "./dom.js";
+import { KeyedViews, byId, el, setAttribute, setText } from "./dom.js";
 import { age, bitRate, bytes, count, duplicatesOf, lostOf, plural, seconds } from "./format.js";
 import { LinkDetails } from "./link-details.js";
 import { stateOf } from "./link-state.js";
@@ -34,6 +34,7 @@ class LinkRow {
     this.cells.forEach((each, at) => each.append(this.main[at], this.notes[at]));
     this.cells[0].className = "wide first";
     this.notes[0].className = "clip";
+    this.cells[1].className = "state";
     this.pill = el("span", { class: "pill" });
     this.main[1].replaceWith(this.pill);
     this.more = el("button", { type: "button", class: "small more", "aria-expanded": "false" }, "Details");
@@ -61,7 +62,10 @@ class LinkRow {
 
   async #changeRole() {
     const role = this.#link.role === "active" ? "standby" : "active";
-    this.role.disabled = true;
+    if (this.isBusy) {
+      return;
+    }
+    this.isBusy = true; // Not `disabled`, which would take the focus away.
     setText(this.problem, "");
     try {
       await api.updateLink(this.#link.id, { role });
@@ -69,7 +73,7 @@ class LinkRow {
     } catch (error) {
       setText(this.problem, error.message);
     } finally {
-      this.role.disabled = false;
+      this.isBusy = false;
     }
   }
 
@@ -85,12 +89,12 @@ class LinkRow {
     const contents = [
       [link.name, link.url ?? link.description],
       [null, link.detail],
-      [link.kind, link.peer ? `pid ${link.peer.pid}, uid ${link.peer.uid}` : ""],
+      [link.kind, link.peer ? `pid ${link.peer.pid}` : ""],
       [age(store.now() * 1000 - Date.parse(link.since)), link.reconnect && link.kind === "dialled" ? "redials" : ""],
       [link.monitor ? seconds(link.monitor.rtt_s) : "–", monitored(link.monitor)],
       [bitRate(rate.rx_bytes), totals(link.rx)],
       [bitRate(rate.tx_bytes), totals(link.tx)],
-      [`${count(lost)} lost`, plural(duplicatesOf(link), "duplicate")],
+      [`${count(lost)} lost`, plural(duplicatesOf(link), "copy", "copies")],
     ];
     contents.forEach(([main, note], at) => {
       setText(this.main[at], main ?? "");
@@ -108,7 +112,6 @@ class LinkRow {
       setAttribute(button, "aria-label", `${words} ${link.name}`);
     }
     this.move.disabled = link.state !== "up" || store.runningHandoff() !== null;
-    this.retire.disabled = link.state === "draining";
     if (!this.details.element.hidden) {
       this.details.update(link);
     }
@@ -121,8 +124,7 @@ function monitored(monitor) {
   if (!monitor) {
     return "";
   }
-  const lost = monitor.lost === null ? "not heard yet" : `${Math.round(monitor.lost * 100)} % lost`;
-  return `${monitor.address}, ${lost}`;
+  return monitor.lost === null ? "not heard yet" : `${Math.round(monitor.lost * 100)} % lost`;
 }
 
 export class LinksTable {
@@ -163,7 +165,11 @@ export class LinksTable {
       const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
       links.sort((a, b) => sign * compare(by(a, store.rates), by(b, store.rates)) || (a.id < b.id ? -1 : 1));
     }
+    const hadFocus = this.table.contains(document.activeElement);
     this.views.render(links, (link) => link.id, store);
+    if (hadFocus && !this.table.contains(document.activeElement)) {
+      byId("add-link").focus(); // The row went, and its button with it.
+    }
     this.table.hidden = links.length === 0;
     this.empty.hidden = links.length > 0;
     setText(this.empty, emptyWords(store));

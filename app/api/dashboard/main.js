@@ -46,7 +46,7 @@ const controls = {
 for (const view of [
   new Connection(byId("main")),
   new SignIn(byId("sign-in"), begin),
-  new Tabs(byId("tabs"), byId("multilink"), store),
+  new Tabs(byId("tabs"), byId("multilink"), store, () => feed.refresh()),
   new Figures(byId("figures")),
   new Picture(byId("picture")),
   new LinksTable(byId("links"), actions),

@@ -37,12 +37,12 @@ class Lane {
     }
   }
 
-  update(rate, path) {
+  update(rate, path, isLive) {
     setAttribute(this.band, "d", path);
     setAttribute(this.dashes, "d", path);
     setAttribute(this.band, "stroke-width", widthOf(rate).toFixed(1));
     setAttribute(this.dashes, "stroke-width", (widthOf(rate) * 0.6).toFixed(1));
-    if (rate > 0) {
+    if (rate > 0 && isLive) {
       this.motion?.updatePlaybackRate(speedOf(rate));
       if (this.motion?.playState === "paused") {
         this.motion.play();
@@ -74,8 +74,8 @@ class Edge {
       `L${(hx + across.x * shift).toFixed(1)} ${(hy + across.y * shift).toFixed(1)}`;
     setAttribute(this.halo, "d", line(0));
     setAttribute(this.wire, "d", line(0));
-    this.toHost.update(rate?.rx_bytes ?? 0, line(rx / 2 + 1.2));
-    this.fromHost.update(rate?.tx_bytes ?? 0, line(-tx / 2 - 1.2));
+    this.toHost.update(rate?.rx_bytes ?? 0, line(rx / 2 + 1.2), layout.isLive);
+    this.fromHost.update(rate?.tx_bytes ?? 0, line(-tx / 2 - 1.2), layout.isLive);
     setAttribute(this.element, "data-state", item.state);
     setAttribute(this.element, "data-path", paths.get(item.key));
   }
@@ -86,7 +86,7 @@ class Node {
     this.card = svg("rect", { class: "card", rx: 9, height: CARD.height });
     this.dot = svg("circle", { class: "state-dot", r: 4.5, cx: 15, cy: 18 });
     this.name = svg("text", { class: "name", x: 26, y: 22 });
-    this.rate = svg("text", { class: "quiet", x: 14, y: 40 });
+    this.rate = svg("text", { class: "quiet", x: 11, y: 40 });
     this.tagText = svg("text", { x: 8, y: 12 });
     this.tagBox = svg("rect", { height: 17, rx: 5 });
     this.tag = svg("g", { class: "tag", transform: "translate(10 -9)" }, this.tagBox, this.tagText);
@@ -105,7 +105,7 @@ class Node {
     setText(this.rate, item.words);
     setAttribute(this.tag, "visibility", path ? "visible" : "hidden");
     setText(this.tagText, path === "new" ? "new path" : "old path");
-    setAttribute(this.tagBox, "width", 68);
+    setAttribute(this.tagBox, "width", 74);
   }
 }
 
@@ -148,7 +148,7 @@ export class Picture {
     }
     const isNarrow = width < NARROW;
     const items = itemsOf(store, isNarrow ? SHOWN.narrow : SHOWN.wide);
-    const layout = layOut(items, width, height, isNarrow);
+    const layout = { ...layOut(items, width, height, isNarrow), isLive: store.connection === "live" };
     const handoff = store.runningHandoff();
     const paths = pathsOfHandoff(handoff, store.shownLinks);
     setAttribute(this.svg, "viewBox", `0 0 ${width} ${height}`);
@@ -197,10 +197,15 @@ function layOut(items, width, height, isNarrow) {
   const reach = { x: Math.min(width / 2 - card.width / 2 - 6, 400), y: height / 2 - card.height / 2 - 14 };
   // Two links stand left and right where there is room, else above and below.
   const start = isNarrow ? -Math.PI / 2 : Math.PI;
+  // Few links spread out along the longer side; many stand on a plain ellipse, where no two cards overlap.
+  const spread = items.length <= 6 ? 0.6 : 1;
+  const stretch = (value, power) => Math.sign(value) * Math.abs(value) ** power;
   const places = new Map();
   items.forEach((item, at) => {
     const angle = start + (2 * Math.PI * at) / items.length;
-    places.set(item.key, { x: host.x + reach.x * Math.cos(angle), y: host.y + reach.y * Math.sin(angle) });
+    const across = stretch(Math.cos(angle), isNarrow ? 1 : spread);
+    const along = stretch(Math.sin(angle), isNarrow ? spread : 1);
+    places.set(item.key, { x: host.x + reach.x * across, y: host.y + reach.y * along });
   });
   return { host, places, card, isNarrow };
 }

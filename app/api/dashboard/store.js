@@ -83,11 +83,11 @@ export class Store {
     this.#tell();
   }
 
-  /** What there was before the page came; seconds that it has seen itself stay as they are. */
+  /** What the service knows of the past, and after that what the page has seen itself. */
   addHistory(id, samples) {
     const own = this.history.get(id) ?? [];
-    const first = own[0]?.at ?? Infinity;
-    this.history.set(id, [...samples.filter((sample) => sample.at < first - 0.5), ...own]);
+    const last = samples.at(-1)?.at ?? -Infinity;
+    this.history.set(id, [...samples, ...own.filter((sample) => sample.at > last + 0.5)]);
     this.#tell();
   }
 

@@ -3,16 +3,17 @@
 import { KeyedViews, byId, el, setAttribute, setText } from "./dom.js";
 
 export class Tabs {
-  constructor(root, panel, store) {
+  constructor(root, panel, store, selected) {
     this.panel = panel;
     this.store = store;
+    this.selected = selected;
     this.views = new KeyedViews(root, (multilink) => this.#makeTab(multilink));
     root.addEventListener("keydown", (event) => this.#move(event));
   }
 
   #makeTab({ name }) {
     const button = el("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "multilink" }, name);
-    button.addEventListener("click", () => this.store.update({ selected: name }));
+    button.addEventListener("click", () => this.#select(name));
     const update = (multilink) => {
       const isSelected = multilink.name === this.store.selected;
       setAttribute(button, "aria-selected", String(isSelected));
@@ -22,6 +23,11 @@ export class Tabs {
     return { element: button, update };
   }
 
+  #select(name) {
+    this.store.update({ selected: name });
+    this.selected();
+  }
+
   #move(event) {
     const names = this.store.multilinks.map((multilink) => multilink.name);
     const at = names.indexOf(this.store.selected);
@@ -29,7 +35,7 @@ export class Tabs {
     if (event.key in moves) {
       event.preventDefault();
       const name = names[(moves[event.key] + names.length) % names.length];
-      this.store.update({ selected: name });
+      this.#select(name);
       byId(`tab-${name}`).focus();
     }
   }

@@ -38,6 +38,7 @@ def test_a_killed_service_is_told_of_and_its_return_noticed(lab: Lab, tab: OpenT
     expect(page.get_by_text("No connection")).to_be_visible()
     expect(page.locator("#main")).to_have_class(re.compile("stale"))
     expect(row).to_be_visible()
+    assert not dashboard.axe_faults(), "what is greyed can still be read"
 
     again = lab.service(*arguments, "--listen", listen, home=service.home)
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
