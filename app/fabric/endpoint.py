@@ -235,4 +235,9 @@ class Endpoint:
             self._hand_on(self._batch)
 
     async def _watch(self, plug: Plug) -> None:
-        self.stop(await plug.wait_ended())
+        try:
+            self.stop(await plug.wait_ended())
+        finally:
+            # This child lives as long as the others. Once all have ended, the nursery takes no flush any more, and a
+            # batch that comes before `carry` goes on must not try: what it queues is counted as lost there.
+            self._nursery = None

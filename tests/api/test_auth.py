@@ -13,8 +13,8 @@ PUBLIC = [
     "/",
     "/healthz",
     "/openapi.yaml",
-    "/dashboard/dashboard.js",
-    "/dashboard/dashboard.css",
+    "/dashboard/main.js",
+    "/dashboard/theme.css",
     "/dashboard/icon.svg",
 ]
 GUARDED = [
@@ -55,7 +55,7 @@ async def test_what_tells_nothing_needs_no_token(api: Api, path: str) -> None:
     assert (await api.request("GET", path, token=None)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/links", "/", "/healthz", "/readyz", "/openapi.yaml", "/dashboard/dashboard.js"])
+@pytest.mark.parametrize("path", ["/links", "/", "/healthz", "/readyz", "/openapi.yaml", "/dashboard/main.js"])
 @pytest.mark.parametrize(
     "host",
     [

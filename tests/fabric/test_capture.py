@@ -24,6 +24,9 @@ class Looked:
     def __init__(self) -> None:
         self.capture: FrameCapture | None = None
 
+    def is_looked_at(self) -> bool:
+        return self.capture is not None
+
 
 def loaded(*frames: bytes) -> Batch:
     batch = Batch()
@@ -69,7 +72,7 @@ async def test_a_reader_ends_after_its_frames_and_costs_nothing_from_then_on() -
     with captures.open(looked, limit=2) as reader:
         assert looked.capture is not None
         looked.capture.inbound(loaded(frame_of(1), frame_of(2), frame_of(3)))
-        assert looked.capture is None
+        assert not looked.is_looked_at()
         assert len(await reader.take()) == 2
         assert await reader.take() == []
         with captures.open(looked) as other:

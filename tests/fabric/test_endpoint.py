@@ -319,3 +319,20 @@ async def test_what_ends_while_it_waits_for_its_turn_is_taken_in_all_the_same() 
         rig.plug.kill("gone")
         await until(lambda: rig.reason)
     assert rig.received == [frame_of(1)]
+
+
+@pytest.mark.parametrize("round_", range(20))
+async def test_frames_for_a_full_plug_that_ends_are_counted_whenever_they_come(round_: int) -> None:
+    """Between the end of the last child and the end of `carry` the nursery takes no task for the queue any more."""
+    sent = 0
+    async with carried(capacity=1) as rig:
+        rig.plug.stall()
+        for _ in range(round_ % 4):
+            await trio.lowlevel.checkpoint()
+        rig.endpoint.stop("gone")
+        while rig.reason is None:
+            rig.transmit(frame_of(sent))
+            sent += 1
+            await trio.lowlevel.checkpoint()
+        assert offered(rig.endpoint) == sent
+        assert rig.reason == "gone"
