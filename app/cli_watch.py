@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import sys
 import time
 from pathlib import Path
@@ -117,7 +118,12 @@ def _print_once(picture: Picture, svg: Path | None) -> None:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=SVG_WIDTH, file=nowhere, force_terminal=True, highlight=False)
         console.print(WatchView(picture))
-        console.save_svg(str(svg), title="vde-multilink watch")
+        image = console.export_svg(title="vde-multilink watch")
+    try:
+        # The fonts that rich names are on somebody's server: whoever looks at this would tell them so.
+        svg.write_text(re.sub(r"@font-face \{.*?\}\s*", "", image, flags=re.DOTALL), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{svg} cannot be written: {error.strerror}") from error
 
 
 def _print_events(client: Client) -> None:

@@ -38,7 +38,7 @@ def _arguments() -> argparse.Namespace:
         "path, both, the other, as long each. Takes root. The exit code is 1 where the service falls short.",
     )
     parser.add_argument("--quick", action="store_true", help="ping and UDP only, 3 s each phase")
-    parser.add_argument("--rows", metavar="PATTERN,...", default="", help="such as 'ssh-*,wire-tcp' (--list names them)")
+    parser.add_argument("--rows", metavar="PATTERN,...", default="", help="such as 'ssh-*,wire-tcp', see --list")
     parser.add_argument("--tools", metavar="NAME,...", default="c,service", help=f"of {', '.join(TOOLS)}: %(default)s")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"how long a phase lasts (default: {PHASE_S:g})")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="sums and medians of so many: %(default)s")
