@@ -1,21 +1,34 @@
 #!/bin/sh
 # usage: test.sh PYTHON
-# Every test: those that need no real client on each further Python that is here, then all of them in .venv, last, so
-# that pytest's summary of these is the last thing said. Fails if any run failed; a failed one does not hide the next.
+# Every test: all of them in .venv, and beside that, on the second core, those that need no real client on each further
+# Python that is here. What those say comes when they have failed, else their last line. Fails if any run failed.
 set -eu
 cd "$(dirname "$0")/.."
-status=0
 scripts/other-pythons.sh "$1" >.venv/other-pythons
-while read -r version command; do
-    echo "== Python $version, without the real clients"
-    if scripts/venv.sh ".venv-$version" "$command" requirements-dev.lock </dev/null; then
-        ".venv-$version/bin/python" -m pytest -q -m 'not e2e' -p no:cacheprovider </dev/null || status=1
-    else
-        status=1
-    fi
-done <.venv/other-pythons
+
+on_other_pythons() {
+    status=0
+    while read -r version command; do
+        log=.venv/python-$version.log
+        if scripts/venv.sh ".venv-$version" "$command" requirements-dev.lock >"$log" 2>&1 </dev/null &&
+            nice -n 5 ".venv-$version/bin/python" -m pytest -q -m 'not e2e' -p no:cacheprovider >>"$log" 2>&1 </dev/null; then
+            echo "Python $version, without the real clients: $(tail -n 1 "$log")"
+        else
+            echo "== Python $version, without the real clients, has failed"
+            cat "$log"
+            status=1
+        fi
+    done <.venv/other-pythons
+    return "$status"
+}
+
+on_other_pythons >.venv/other-pythons.log 2>&1 &
+others=$!
+trap 'kill "$others" 2>/dev/null || :' INT TERM
 
 echo "== $(.venv/bin/python --version), everything"
-[ "$status" -eq 0 ] || echo "A run on another Python has failed: see above"
+status=0
 .venv/bin/python -m pytest || status=1
+wait "$others" || status=1
+cat .venv/other-pythons.log
 exit "$status"
