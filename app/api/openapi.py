@@ -298,6 +298,9 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return responses
 
 
+_KEPT_BY_BROWSERS: Final = frozenset({"getPage", "getAsset"})
+
+
 def _good_responses(operation: Operation) -> dict[str, Any]:
     if isinstance(operation.answer, str):
         media: dict[str, Any] = {}
@@ -305,7 +308,10 @@ def _good_responses(operation: Operation) -> dict[str, Any]:
             # OpenAPI 3.1 has no word for it yet: `data` of each event is a JSON text of this schema.
             content = {"contentMediaType": JSON_TYPE, "contentSchema": _reference(operation.item)}
             media = {"schema": {"type": "string", **content}}
-        return {"200": {"description": _SUCCESS_TEXTS[200], "content": {operation.answer: media}}}
+        answers: dict[str, Any] = {"200": {"description": _SUCCESS_TEXTS[200], "content": {operation.answer: media}}}
+        if operation.operation_id in _KEPT_BY_BROWSERS:
+            answers["304"] = {"description": "What the client has, by its If-None-Match, is what there is."}
+        return answers
     responses: dict[str, Any] = {}
     for status, models in sorted({operation.status: (operation.answer,), **operation.other_answers}.items()):
         schemas_of = [_reference(model) for model in models]
