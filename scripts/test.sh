@@ -11,7 +11,7 @@ on_other_pythons() {
     while read -r version command; do
         log=.venv/python-$version.log
         if scripts/venv.sh ".venv-$version" "$command" requirements-dev.lock >"$log" 2>&1 </dev/null &&
-            nice -n 5 ".venv-$version/bin/python" -m pytest -q -m 'not e2e' -p no:cacheprovider >>"$log" 2>&1 </dev/null; then
+            env --default-signal=INT,QUIT nice -n 5 ".venv-$version/bin/python" -m pytest -q -m 'not e2e' -p no:cacheprovider >>"$log" 2>&1 </dev/null; then
             echo "Python $version, without the real clients: $(tail -n 1 "$log")"
         else
             echo "== Python $version, without the real clients, has failed"
@@ -22,6 +22,7 @@ on_other_pythons() {
     return "$status"
 }
 
+# What a shell runs beside itself ignores SIGINT, and so would what the tests start and interrupt: hence env's word.
 on_other_pythons >.venv/other-pythons.log 2>&1 &
 others=$!
 trap 'kill "$others" 2>/dev/null || :' INT TERM

@@ -47,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, self.path, json.loads(body or b"null"), dict(self.headers)))
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.answer)))
+        self.send_header("Connection", "close")  # or the client would use it once more
         self.end_headers()
         self.wfile.write(self.server.answer)
         self.close_connection = True

@@ -116,5 +116,6 @@ def test_every_operation_has_its_problems_and_its_own_id() -> None:
     assert len({operation["operationId"] for operation in operations}) == len(OPERATIONS)
     for operation in operations:
         for status, response in operation["responses"].items():
-            types = set(response["content"])
+            types = set(response.get("content", {}))
+            assert bool(types) == (status != "304")
             assert (types == {"application/problem+json"}) == (int(status) >= 400)
