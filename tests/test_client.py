@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import socketserver
@@ -28,6 +29,13 @@ from app.tokens import TokenError
 
 # httpcore leaves the closing of a unix socket that it could not connect to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What httpcore leaves is collected here, where it is expected, and not in whichever test comes next."""
+    yield
+    gc.collect()
 
 
 class Fake(socketserver.UnixStreamServer):
