@@ -89,6 +89,7 @@ def main() -> int:
     partial = arguments.quick or arguments.rows or len(arguments.peers) < len(PEERS)
     out = arguments.out or (None if partial else SOURCES)
     if out:
+        out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(json.dumps(results.to_json(), indent=1, ensure_ascii=False) + "\n")
         (out / "results.svg").write_text(draw(results))
         console.print("written: results.json, results.svg")
