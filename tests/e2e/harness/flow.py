@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from tests.e2e.harness.raw import RawClient, frame, number_of
+from tests.e2e.harness.raw import RawClient, frame, is_numbered, number_of
 from tests.e2e.harness.waiting import wait_until
 
 PAUSE_S: Final = 0.008
@@ -115,4 +115,5 @@ class Flow:
             except OSError as error:
                 self._errors.append(f"client {at} cannot receive: {error}")
                 return
-            self._received[at].append((int.from_bytes(data[10:12], "big"), number_of(data)))
+            if is_numbered(data):
+                self._received[at].append((int.from_bytes(data[10:12], "big"), number_of(data)))

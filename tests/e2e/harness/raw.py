@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Final, Self
 
 MAGIC: Final = 0xFEEDFACE
+_MAC_PREFIX: Final = b"\x02\x00\x00\x00"
+_ETHERTYPE: Final = b"\x88\xb5"
 _numbers: Final = itertools.count()
 
 
@@ -112,8 +114,13 @@ class RawClient:
 
 def frame(number: int, sender: int = 1, *, size: int = 60) -> bytes:
     """A broadcast frame that tells its sender and its number."""
-    head = b"\xff" * 6 + b"\x02\x00\x00\x00" + sender.to_bytes(2, "big") + b"\x88\xb5" + number.to_bytes(8, "big")
+    head = b"\xff" * 6 + _MAC_PREFIX + sender.to_bytes(2, "big") + _ETHERTYPE + number.to_bytes(8, "big")
     return head.ljust(size, b"\0")
+
+
+def is_numbered(frame_bytes: bytes) -> bool:
+    """Whether `frame` made it: a link that talks nonsense brings frames too, now and then."""
+    return frame_bytes[6:10] == _MAC_PREFIX and frame_bytes[12:14] == _ETHERTYPE
 
 
 def number_of(frame_bytes: bytes) -> int:
