@@ -10,6 +10,7 @@
  *     stall N, resume N    link N (from 1) stops reading, reads again
  *     run KEY=VALUE...     send, receive, count. dir=down (host to links), up or both; size, ms;
  *                          rate (frames a second and source, 0: as fast as it goes), spin (0: sleep in epoll),
+ *                          lead (0: any; otherwise no source is so many frames ahead of the slowest one),
  *                          hiccup (0: none; every 25 ms the sinks stop reading for so many ms),
  *                          pid (one or more: whose CPU time is told)
  *
@@ -35,7 +36,7 @@ struct end {
 
 struct plan {
     bool down, up, spin;
-    int size, ms, hiccup_ms, pid_count, pids[PIDS_MAX];
+    int size, ms, hiccup_ms, lead, pid_count, pids[PIDS_MAX];
     double rate;
 };
 
@@ -101,15 +102,23 @@ static void send_batch(int i, int count)
     }
 }
 
-/* How many frames source `end` may send now: by its rate, if it has one. */
-static int due(const struct plan *plan, const struct end *end, uint64_t elapsed_ns)
+/* How many frames source `end` may send now: by its rate, if it has one, and by what the slowest has sent. */
+static int due(const struct plan *plan, const struct end *end, uint64_t elapsed_ns, uint64_t slowest)
 {
     if (end->blocked)
         return 0;
-    if (plan->rate == 0)
-        return BATCH;
-    double count = plan->rate * elapsed_ns / 1e9 + 1 - end->sent;
+    double count = plan->rate ? plan->rate * elapsed_ns / 1e9 + 1 - end->sent : BATCH;
+    if (plan->lead && slowest + plan->lead < end->sent + count)
+        count = (double)(slowest + plan->lead) - end->sent;
     return count >= BATCH ? BATCH : count >= 1 ? (int)count : 0;
+}
+
+static uint64_t least_sent(int first, int last)
+{
+    uint64_t least = UINT64_MAX;
+    for (int i = first; i < last; i++)
+        least = ends[i].sent < least ? ends[i].sent : least;
+    return least;
 }
 
 static void poll_ends(int64_t wait_ns)
@@ -134,8 +143,9 @@ static void drive(const struct plan *plan, uint64_t start)
     uint64_t now = start, stop = start + plan->ms * 1000000ull;
     while (now < stop) {
         bool idle = true, hiccup = (now - start) / 1000000 % HICCUP_EVERY_MS < (uint64_t)plan->hiccup_ms;
+        uint64_t slowest = plan->lead ? least_sent(first, last) : 0;
         for (int i = first; i < last; i++) {
-            int count = due(plan, &ends[i], now - start);
+            int count = due(plan, &ends[i], now - start, slowest);
             if (count) {
                 send_batch(i, count);
                 if (i != HOST)
@@ -205,22 +215,23 @@ static void run(const struct plan *plan)
             break;
         poll_ends(1000000);
     }
-    uint64_t unique = 0, duplicated = 0, reordered = 0, least = UINT64_MAX;
+    uint64_t unique = 0, to_host = 0, duplicated = 0, reordered = 0, least = UINT64_MAX;
     for (int i = 1; i < end_count; i++) {
         struct end *end = &ends[i];
         uint64_t own_frames = end->up.unique + (end->stalled ? 0 : end->down.unique);
         unique += own_frames;
+        to_host += end->up.unique;
         duplicated += end->up.duplicated + end->down.duplicated;
         reordered += end->up.reordered + end->down.reordered;
         sent += plan->up ? end->sent : 0;
         if (!end->stalled && own_frames < least)
             least = own_frames;
     }
-    printf("{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"generator_cpu_s\": %.6f, \"sent\": %lu, \"expected\": %lu, \"received\": %lu, "
+    printf("{\"wall_s\": %.6f, \"cpu_s\": %.6f, \"generator_cpu_s\": %.6f, \"sent\": %lu, \"expected\": %lu, \"received\": %lu, \"to_host\": %lu, "
            "\"duplicated\": %lu, \"reordered\": %lu, \"foreign\": %lu, \"truncated\": %lu, \"least_of_a_link\": %lu, \"latency_p50_us\": %.1f, "
            "\"latency_p99_us\": %.1f, \"latency_max_us\": %.1f}\n",
            (last_receive_ns - start) / 1e9, (cpu_ns(plan) - cpu) / 1e9, (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own) / 1e9,
-           sent, wanted, unique, duplicated, reordered, foreign, truncated, least, percentile_us(&latency, 0.5),
+           sent, wanted, unique, to_host, duplicated, reordered, foreign, truncated, least, percentile_us(&latency, 0.5),
            percentile_us(&latency, 0.99), latency.highest / 1e3);
 }
 
@@ -243,6 +254,8 @@ static void parse_and_run(char *words)
             plan.rate = atof(value);
         else if (!strcmp(word, "spin"))
             plan.spin = atoi(value);
+        else if (!strcmp(word, "lead"))
+            plan.lead = atoi(value);
         else if (!strcmp(word, "hiccup"))
             plan.hiccup_ms = atoi(value);
         else if (!strcmp(word, "pid") && plan.pid_count < PIDS_MAX)

@@ -48,6 +48,7 @@ class Flow:
     sent: int
     expected: int
     received: int
+    to_host: int
     duplicated: int
     reordered: int
     foreign: int
@@ -131,10 +132,11 @@ class Load:
         rate: float = 0.0,
         spin: bool = True,
         hiccup_ms: int = 0,
+        lead: int = 0,
     ) -> None:
         """Starts a load; `finish` waits for its end."""
         words = [f"dir={direction}", f"size={size}", f"ms={ms}", f"rate={rate}", f"spin={int(spin)}"]
-        words += [f"hiccup={hiccup_ms}", *(f"pid={pid}" for pid in pids)]
+        words += [f"hiccup={hiccup_ms}", f"lead={lead}", *(f"pid={pid}" for pid in pids)]
         self._write("run " + " ".join(words))
 
     def finish(self) -> Flow:

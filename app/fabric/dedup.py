@@ -12,7 +12,7 @@ exactly while that link is behind.
 What was delivered is owed to the other links for `window_s`; after that a copy counts as a frame of its own. In doubt a
 frame is delivered: to lose a legitimate one is the worse error.
 
-    once     digest → bit mask of the slots that have brought it: what was delivered once, nearly everything
+    once     digest → (bit mask of the slots that have brought it, when): what was delivered once, nearly everything
     again    digest → [forgotten, delivered, count of slot 0, of slot 1, ...]: what was delivered more than once
     fifo     (time, digests delivered then), oldest first: what is to be forgotten next
 
@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Protocol
+from itertools import repeat
+from typing import Final, Protocol, TypeAlias
 
 WINDOW_S: Final = 0.5
 """Longer than one path is likely to be behind the other, shorter than the pauses of protocols that repeat themselves.
@@ -32,6 +33,8 @@ LIMIT: Final = 1 << 17
 """Deliveries remembered: a window of 260,000 frames a second, about 20 MB at the worst."""
 
 _FORGOTTEN, _DELIVERED, _COUNTS = range(3)
+Sighting: TypeAlias = tuple[int, float]
+"""The bit mask of the slots that have brought a frame, and when it was delivered. All of a batch share one."""
 
 
 class SightingObserver(Protocol):
@@ -61,10 +64,9 @@ class DuplicateFilter:
         self.forgotten_early = 0
         """Deliveries that had to be forgotten before their window was over."""
         self._limit = limit
-        self._once: dict[int, int] = {}
+        self._once: dict[int, Sighting] = {}
         self._again: dict[int, list[int]] = {}
-        self._delivered_at: dict[int, float] = {}
-        """When each was delivered last; kept for the observer alone."""
+        self._again_at: dict[int, float] = {}
         self._fifo: deque[tuple[float, list[int]]] = deque()
         self._deliveries = 0
         self._slots = 0
@@ -88,8 +90,8 @@ class DuplicateFilter:
             self._slots += 1
         self._members.add(slot)
         bit = 1 << slot
-        for digest, mask in self._once.items():
-            self._once[digest] = mask | bit
+        for digest, (mask, at) in self._once.items():
+            self._once[digest] = (mask | bit, at)
         for entry in self._again.values():
             entry.extend([0] * (_COUNTS + self._slots - len(entry)))
             entry[_COUNTS + slot] = entry[_DELIVERED]
@@ -103,27 +105,13 @@ class DuplicateFilter:
     def sift(self, slot: int, digests: Sequence[int], now: float) -> list[int]:
         """Take in what the link of `slot` has brought; the indices of those that are duplicates."""
         self.forget(now)
-        once, bit = self._once, 1 << slot
-        fresh: list[int] = []
+        fresh = self._take_in_new(slot, digests, now)
         duplicates: list[int] = []
-        unseen = dict.fromkeys(digests, bit)
-        if len(unseen) == len(digests) and not self._again and once.keys().isdisjoint(digests):
-            once.update(unseen)
-            fresh, digests = list(digests), ()
-        for index, digest in enumerate(digests):
-            mask = once.get(digest)
-            if mask is None and (not self._again or digest not in self._again):
-                once[digest] = bit
-                fresh.append(digest)
-            elif mask is not None and not mask & bit:
-                once[digest] = mask | bit
-                duplicates.append(index)
-            elif self._is_due_again(digest, slot):
-                fresh.append(digest)
-            else:
-                duplicates.append(index)
-        if self.observer is not None:
-            self._tell(self.observer, slot, fresh, [digests[index] for index in duplicates], now)
+        if fresh is None:
+            fresh, duplicates = self._take_in(slot, digests, now)
+        elif self.observer is not None:
+            for _digest in fresh:
+                self.observer.delivered(slot)
         if fresh:
             self._fifo.append((now, fresh))
             self._deliveries += len(fresh)
@@ -142,9 +130,48 @@ class DuplicateFilter:
         """Forget everything at once, and owe nobody anything."""
         self._once.clear()
         self._again.clear()
-        self._delivered_at.clear()
+        self._again_at.clear()
         self._fifo.clear()
         self._deliveries = 0
+
+    def _take_in_new(self, slot: int, digests: Sequence[int], now: float) -> list[int] | None:
+        """Take in a batch of which nothing is known, as is usual; None, and nothing changed, if something is."""
+        once = self._once
+        if self._again:
+            return None
+        before = len(once)
+        new = (1 << slot, now)
+        known = list(map(once.setdefault, digests, repeat(new)))
+        if len(once) - before == len(digests):
+            return list(digests)
+        for digest, sighting in zip(digests, known, strict=True):
+            if sighting is new:
+                once.pop(digest, None)
+        return None
+
+    def _take_in(self, slot: int, digests: Sequence[int], now: float) -> tuple[list[int], list[int]]:
+        """Take in any batch, frame by frame; the digests to be delivered, and the indices of the duplicates."""
+        once, again, observer, bit = self._once, self._again, self.observer, 1 << slot
+        new = (bit, now)
+        fresh: list[int] = []
+        duplicates: list[int] = []
+        for index, digest in enumerate(digests):
+            sighting = once.get(digest)
+            if sighting is None and (not again or digest not in again):
+                once[digest] = new
+                is_fresh = True
+            elif sighting is not None and not sighting[0] & bit:
+                once[digest] = (sighting[0] | bit, sighting[1])
+                is_fresh = False
+            else:
+                is_fresh = self._is_due_again(digest, slot)
+            if is_fresh:
+                fresh.append(digest)
+            else:
+                duplicates.append(index)
+            if observer is not None:
+                self._tell(observer, slot, digest, sighting, now, is_fresh=is_fresh)
+        return fresh, duplicates
 
     def _is_due_again(self, digest: int, slot: int) -> bool:
         """Count one more copy from `slot` of what it has brought before, or was delivered more than once: is it a
@@ -152,7 +179,7 @@ class DuplicateFilter:
         """
         entry = self._again.get(digest)
         if entry is None:
-            mask = self._once.pop(digest)
+            mask, self._again_at[digest] = self._once.pop(digest)
             entry = self._again[digest] = [0, 1, *(mask >> each & 1 for each in range(self._slots))]
         count = _COUNTS + slot
         seen = max(entry[count], entry[_FORGOTTEN])
@@ -163,21 +190,34 @@ class DuplicateFilter:
         entry[count] = entry[_DELIVERED]
         return True
 
-    def _tell(self, observer: SightingObserver, slot: int, fresh: list[int], duplicates: list[int], now: float) -> None:
-        for digest in duplicates:
-            observer.duplicate(slot, now - self._delivered_at.get(digest, now))
-        for digest in fresh:
-            self._delivered_at[digest] = now
+    def _tell(
+        self,
+        observer: SightingObserver,
+        slot: int,
+        digest: int,
+        sighting: Sighting | None,
+        now: float,
+        *,
+        is_fresh: bool,
+    ) -> None:
+        if is_fresh:
             observer.delivered(slot)
+            if digest in self._again:
+                self._again_at[digest] = now
+        else:
+            delivered_at = self._again_at[digest] if digest in self._again else sighting[1] if sighting else now
+            observer.duplicate(slot, now - delivered_at)
 
     def _forget_oldest(self) -> None:
         _time, digests = self._fifo.popleft()
         self._deliveries -= len(digests)
+        if not self._again and self.observer is None:
+            deque(map(self._once.pop, digests), maxlen=0)  # Nearly always; no bytecode a frame.
+            return
         for digest in digests:
-            mask = self._once.pop(digest, None)
-            if mask is not None:
-                missing = [slot for slot in self._members if not mask >> slot & 1] if self.observer else []
-                self._delivered_at.pop(digest, None)
+            sighting = self._once.pop(digest, None)
+            if sighting is not None:
+                missing = [slot for slot in self._members if not sighting[0] >> slot & 1] if self.observer else []
             else:
                 missing = self._forget_one_of_many(digest)
             if self.observer is not None:
@@ -189,5 +229,5 @@ class DuplicateFilter:
         missing = [slot for slot in self._members if entry[_COUNTS + slot] < entry[_FORGOTTEN]]
         if entry[_FORGOTTEN] == entry[_DELIVERED]:
             del self._again[digest]
-            self._delivered_at.pop(digest, None)
+            del self._again_at[digest]
         return missing

@@ -196,8 +196,12 @@ class Endpoint:
 
     async def _receive_forever(self, plug: Plug) -> None:
         batch, ahead = self._batch, self._ahead
+        is_busy = False
         while True:
-            await plug.wait_readable()
+            if is_busy:
+                await trio.lowlevel.checkpoint()
+            else:
+                await plug.wait_readable()
             if ahead.is_on:
                 await ahead.wait_turn()
             # No await from here to the next turn of the loop: the batch belongs to whoever runs.
@@ -207,8 +211,9 @@ class Endpoint:
                 if plug.may_have_more and not ahead.is_on:
                     plug.receive(batch)
                     self._hand_on(batch)
+                is_busy = len(batch.sizes) > 1
             except BlockingIOError:
-                continue
+                is_busy = False
             except PlugClosedError as error:
                 self.stop(error.detail)
                 return
