@@ -92,11 +92,16 @@ def _limit(place: Place) -> list[str]:
     return [str(place.programs / "limit"), str(place.multilinks[0]), place.hosts[0].removeprefix("vde://")]
 
 
+def _floor(place: Place) -> list[str]:
+    return [sys.executable, "-m", "bench.floor", str(place.multilinks[0]), place.hosts[0].removeprefix("vde://")]
+
+
 SERVICE = Peer("service", "this service", "service", _service, has_api=True)
 MULTI = Peer("multi", "C multi://", "C multi", _multi, needs="vde_plug")
 SWITCH = Peer("switch", "vde_switch -x", "switch", _switch, joins_host=False, needs="vde_switch")
 LIMIT = Peer("limit", "the limit", "limit", _limit, taps=False)
-PEERS = {peer.name: peer for peer in (SERVICE, MULTI, SWITCH, LIMIT)}
+FLOOR = Peer("floor", "bare Trio", "bare Trio", _floor, taps=False)
+PEERS = {peer.name: peer for peer in (SERVICE, MULTI, SWITCH, LIMIT, FLOOR)}
 
 
 @contextmanager

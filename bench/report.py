@@ -24,7 +24,7 @@ TITLES = {
     Kind.CORES: "Two forwarders on two cores",
     Kind.SHARED: "Two multilinks in one service",
 }
-COMPARED_WITH = ("multi", "limit")
+COMPARED_WITH = ("multi", "limit", "floor")
 
 
 def print_report(results: Results, console: Console) -> None:
@@ -54,6 +54,10 @@ def _table(kind: Kind) -> Table:
     return Table(title=TITLES[kind], title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
+def _shown(outcomes: list[Outcome], peers: list[str]) -> list[str]:
+    return [name for name in peers if any(name in outcome.rounds for outcome in outcomes)]
+
+
 def _ratio_columns(peers: list[str]) -> list[str]:
     return [name for name in COMPARED_WITH if name in peers and "service" in peers]
 
@@ -61,6 +65,7 @@ def _ratio_columns(peers: list[str]) -> list[str]:
 def _wide_table(kind: Kind, outcomes: list[Outcome], peers: list[str]) -> Table:
     """One line a row: a column for each peer, of the first metric; of the others for the two that matter most."""
     first, *others = METRICS[kind]
+    peers = _shown(outcomes, peers)
     few = [name for name in ("service", "multi") if name in peers] or peers[:1]
     table = _table(kind)
     table.add_column("", no_wrap=True)
@@ -83,7 +88,7 @@ def _wide_table(kind: Kind, outcomes: list[Outcome], peers: list[str]) -> Table:
 
 def _long_table(kind: Kind, outcomes: list[Outcome], peers: list[str]) -> Table:
     """One line for each metric of each row."""
-    shown = [name for name in peers if any(name in outcome.rounds for outcome in outcomes)]
+    shown = _shown(outcomes, peers)
     table = _table(kind)
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)

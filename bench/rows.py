@@ -13,6 +13,7 @@ SIZES = (64, 1514, 9014)
 ALL = ("service", "multi", "switch", "limit")
 # A switch is a hub here (-x): its links hear each other, so only the host can be the source where there are
 # several; and it cuts frames short that are longer than 1,521 bytes.
+# "floor", a forwarder that is Trio and nothing else, knows one direction: for what a wake-up takes.
 MULTILINKS = ("service", "multi", "limit")
 TAPS = ("service", "multi", "switch")
 SERVICE_ONLY = ("service",)
@@ -148,7 +149,8 @@ def _both(links: int, size: int) -> Row:
 def _latency(links: int, load: float, *, quick: bool = False) -> Row:
     name, title = ("idle", "idle") if load < 0 else ("half", "half load")
     title = f"host → {links}, {title}"
-    return Row(f"latency-{name}-{links}", title, Kind.LATENCY, links, load=load, ms=400, quick=quick)
+    peers = (*ALL, "floor") if load < 0 else ALL
+    return Row(f"latency-{name}-{links}", title, Kind.LATENCY, links, peers=peers, load=load, ms=400, quick=quick)
 
 
 ROWS: tuple[Row, ...] = (

@@ -39,6 +39,11 @@ class Endpoint:
         counts `rx`.
     """
 
+    __slots__ = (
+        "_ahead", "_batch", "_deliver", "_is_flushing", "_nursery", "_pressure", "_queue", "_queue_empty", "_reason",
+        "capture", "is_congested", "plug", "rx", "tx",
+    )  # fmt: skip
+
     def __init__(self, batch: Batch, pressure: Pressure, ahead: Pressure, deliver: Callable[[Batch], None]) -> None:
         self.rx = DirectionCounters()
         self.tx = DirectionCounters()

@@ -64,6 +64,12 @@ class Link(Endpoint):
         role: whether the host's frames are sent to it from the beginning.
     """
 
+    __slots__ = (
+        "__weakref__", "_changed", "_detail", "_draining", "_left_up", "_may_resume", "_scope", "_vnl", "description",
+        "ended", "failure", "health", "id", "kind", "multilink", "name", "peer", "reconnect", "reflections", "role",
+        "settled", "since", "state", "told",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,

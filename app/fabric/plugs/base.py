@@ -37,6 +37,8 @@ class Plug(ABC):
         refused: sizes of the frames that the kernel refused one by one since the owner last cleared the list.
     """
 
+    __slots__ = ("description", "may_have_more", "peer", "refused", "remark")
+
     def __init__(self, *, description: str = "", peer: PeerCredentials | None = None) -> None:
         self.description = description
         self.peer = peer

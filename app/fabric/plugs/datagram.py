@@ -40,6 +40,8 @@ class DatagramPlug(Plug):
         bound_path: the name of `data` in the file system, removed at the end; None if it has none any more.
     """
 
+    __slots__ = ("_bound_path", "_control", "_data", "_fd", "_greeting", "_is_calm")
+
     def __init__(
         self,
         data: socket.socket,
