@@ -22,7 +22,7 @@ from app.fabric.errors import PlugClosedError
 from app.fabric.mmsg import BATCH_FRAMES, Batch
 from app.fabric.plugs.base import Plug
 from app.fabric.pressure import HOLD_LIMIT_S, Pressure
-from app.fabric.queue import FrameQueue
+from app.fabric.queue import CONGESTED_LIMIT_BYTES, HOLD_FROM_BYTES, QUEUE_LIMIT_BYTES, FrameQueue
 
 SWEEP_BATCHES: Final = 64
 """Batches taken in from a plug that has ended: more than any socket or pipe can hold, and an end to it."""
@@ -40,8 +40,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_ahead", "_batch", "_deliver", "_is_flushing", "_nursery", "_pressure", "_queue", "_queue_empty", "_reason",
-        "capture", "is_congested", "plug", "rx", "tx",
+        "_ahead", "_batch", "_deliver", "_hold_until", "_is_flushing", "_nursery", "_patience", "_pressure", "_queue",
+        "_queue_empty", "_reason", "capture", "is_congested", "plug", "rx", "tx",
     )  # fmt: skip
 
     def __init__(self, batch: Batch, pressure: Pressure, ahead: Pressure, deliver: Callable[[Batch], None]) -> None:
@@ -58,6 +58,8 @@ class Endpoint:
         self._queue = FrameQueue()
         self._nursery: trio.Nursery | None = None
         self._is_flushing = False
+        self._hold_until = math.inf
+        self._patience = trio.CancelScope()
         self._queue_empty = trio.Event()
         self._reason = ""
 
@@ -153,20 +155,27 @@ class Endpoint:
             queue.put(bytes(batch.frame(index)))
         if not self._is_flushing and self._nursery is not None and self.plug is not None:
             self._is_flushing = True
-            self._pressure.hold(self)
             self._nursery.start_soon(self._flush, self.plug)
+        if queue.octets > HOLD_FROM_BYTES and self._hold_until == math.inf and self._is_flushing:
+            self._hold()
+
+    def _hold(self) -> None:
+        """Keep the sources waiting until the queue is empty, but not for ever, and not again before it was empty."""
+        if not self.is_congested:
+            self._hold_until = self._patience.deadline = trio.current_time() + HOLD_LIMIT_S
+            self._pressure.hold(self)
 
     async def _flush(self, plug: Plug) -> None:
-        """Empty the queue as the plug drains; hold the sources meanwhile, but not for ever."""
-        deadline = trio.current_time() + HOLD_LIMIT_S
+        """Empty the queue as the plug drains."""
         try:
             while self._queue:
-                with trio.CancelScope(deadline=deadline) as hold:
+                with trio.CancelScope(deadline=self._hold_until) as self._patience:
                     await plug.wait_writable()
-                if hold.cancelled_caught:
+                if self._patience.cancelled_caught:
                     self.is_congested = True
+                    self._queue.limit = CONGESTED_LIMIT_BYTES
+                    self._hold_until = math.inf
                     self._pressure.release(self)
-                    deadline = math.inf
                 else:
                     self._flush_once(plug)
         except PlugClosedError as error:
@@ -191,6 +200,8 @@ class Endpoint:
     def _relieve(self) -> None:
         self._is_flushing = False
         self.is_congested = False
+        self._queue.limit = QUEUE_LIMIT_BYTES
+        self._hold_until = math.inf
         self._pressure.release(self)
 
     def _count_refused(self, plug: Plug) -> None:

@@ -15,8 +15,9 @@ from typing import Final
 
 import trio
 
-HOLD_LIMIT_S: Final = 0.05
-"""Longer than a busy peer is off its processor, shorter than TCP's least retransmission time-out (0.2 s)."""
+HOLD_LIMIT_S: Final = 0.02
+"""Longer than a busy peer is off its processor, with what the queue has taken before; short enough for nobody to miss
+much when a link stalls for good."""
 
 
 class Pressure:

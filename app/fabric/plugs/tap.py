@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 from typing import Final
 
@@ -22,17 +23,30 @@ _TUNSETIFF: Final = 0x400454CA
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFREQ: Final = struct.Struct("16sH22x")
+_SIOCGIFTXQLEN: Final = 0x8942
+_SIOCSIFTXQLEN: Final = 0x8943
+_QUEUE_REQUEST: Final = struct.Struct("16si20x")
+QUEUE_FRAMES: Final = 4096
+"""What the kernel keeps for us to read, at the least. Its default, 1,000 frames, is 8 ms of a gigabit: less than a busy
+machine may keep us off the processor, and what does not fit is lost at the tap, where nobody looks."""
 _DOWN_PAUSE_S: Final = 0.1
 """Where a kernel has an interface that is down always ready to be read, and every read EIO: looked at this often."""
 
 
 class TapPlug(Plug):
-    """A tap interface; one frame a read and a write. While it is down, frames to it are refused, not queued."""
+    """A tap interface; one frame a read and a write. While it is down, frames to it are refused, not queued.
 
-    def __init__(self, fd: int, interface: str) -> None:
+    Args:
+        fd: attached to the interface; owned from now on.
+        interface: its name.
+        old_queue: the length of its transmit queue, given back at the end; None: it was not changed.
+    """
+
+    def __init__(self, fd: int, interface: str, old_queue: int | None = None) -> None:
         super().__init__(description=f"tap {interface}")
         self._fd = fd
         self._interface = interface
+        self._old_queue = old_queue
         self._is_down = False
 
     def receive(self, batch: Batch) -> None:
@@ -70,6 +84,8 @@ class TapPlug(Plug):
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
+        if self._old_queue is not None and _queue_of(self._interface) == QUEUE_FRAMES:
+            _set_queue(self._interface, self._old_queue)
         trio.lowlevel.notify_closing(fd)
         os.close(fd)
 
@@ -120,7 +136,33 @@ async def open_tap_plug(vnl: Vnl) -> Plug:
     except OSError as error:
         os.close(fd)
         raise ConnectError(_advice(vnl.interface, error)) from error
-    return TapPlug(fd, vnl.interface)
+    return TapPlug(fd, vnl.interface, _lengthen_queue(vnl.interface))
+
+
+def _lengthen_queue(interface: str) -> int | None:
+    """Make the queue of frames to be read QUEUE_FRAMES long, if it is shorter; how long it was, if that was done."""
+    old = _queue_of(interface)
+    if old is None or old >= QUEUE_FRAMES or not _set_queue(interface, QUEUE_FRAMES):
+        return None
+    return old
+
+
+def _queue_of(interface: str) -> int | None:
+    answer = _queue_request(_SIOCGIFTXQLEN, interface, 0)
+    return None if answer is None else int(_QUEUE_REQUEST.unpack(answer)[1])
+
+
+def _set_queue(interface: str, frames: int) -> bool:
+    return _queue_request(_SIOCSIFTXQLEN, interface, frames) is not None
+
+
+def _queue_request(request: int, interface: str, frames: int) -> bytes | None:
+    """None if the kernel refuses: whoever may use a tap need not be one who may change it, and that is fine."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+        try:
+            return fcntl.ioctl(any_socket, request, _QUEUE_REQUEST.pack(interface.encode(), frames))
+        except OSError:
+            return None
 
 
 def _advice(interface: str, error: OSError) -> str:

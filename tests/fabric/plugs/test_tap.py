@@ -29,6 +29,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFMTU: Final = 0x8922
+_SIOCGIFTXQLEN: Final = 0x8942
 _IFF_UP: Final = 1
 _ETHERTYPE: Final = 0x88B5
 
@@ -85,8 +86,12 @@ def set_up(interface: str, *, up: bool = True, mtu: int | None = None) -> None:
     _ioctl(_SIOCSIFFLAGS, interface, struct.pack("h", flags | _IFF_UP if up else flags & ~_IFF_UP))
 
 
-def delete(interface: str) -> None:
-    subprocess.run(["ip", "link", "del", interface], check=True)  # A child of this thread: in its namespace.
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)  # A child of this thread: in its namespace.
+
+
+def queue_of(interface: str) -> int:
+    return int(struct.unpack_from("i", _ioctl(_SIOCGIFTXQLEN, interface, b""), 16)[0])
 
 
 def wire(interface: str) -> socket.socket:
@@ -192,7 +197,7 @@ def test_an_interface_that_is_deleted_ends_the_plug() -> None:
     async def scenario() -> None:
         plug = await open_plug(TapVnl("vmltap0"))
         set_up("vmltap0")
-        delete("vmltap0")
+        ip("link", "del", "vmltap0")
         batch = Batch()
         batch.load_frames([frame_of(1)])
         with pytest.raises(PlugClosedError, match="the tap interface vmltap0 failed"):
@@ -216,6 +221,50 @@ def test_one_plug_has_the_interface_and_closing_gives_it_back() -> None:
         assert "vmltap0" not in [name for _index, name in socket.if_nameindex()]
         again = await open_plug(TapVnl("vmltap0"))
         await again.aclose()
+
+    in_namespace(scenario)
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(500, 4096), (1000, 4096), (4096, 4096), (10000, 10000)])
+def test_frames_for_us_have_room_to_wait_in_and_the_interface_is_given_back_as_it_was(
+    before: int, meanwhile: int
+) -> None:
+    async def scenario() -> None:
+        ip("tuntap", "add", "vmltap6", "mode", "tap")
+        ip("link", "set", "vmltap6", "txqueuelen", str(before))
+        plug = await open_plug(TapVnl("vmltap6"))
+        assert queue_of("vmltap6") == meanwhile
+        set_up("vmltap6")
+        frames = [frame_of(number) for number in range(min(before + 500, 4096))]
+        with wire("vmltap6") as kernel:
+            for frame in frames:
+                kernel.send(frame)
+            assert await received(plug, len(frames)) == frames
+        await plug.aclose()
+        assert queue_of("vmltap6") == before
+
+    in_namespace(scenario)
+
+
+def test_what_somebody_has_changed_meanwhile_is_left_as_it_is() -> None:
+    async def scenario() -> None:
+        ip("tuntap", "add", "vmltap7", "mode", "tap")
+        plug = await open_plug(TapVnl("vmltap7"))
+        ip("link", "set", "vmltap7", "txqueuelen", "77")
+        await plug.aclose()
+        assert queue_of("vmltap7") == 77
+
+    in_namespace(scenario)
+
+
+def test_who_may_use_a_tap_but_not_change_it_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.fabric.plugs.tap._SIOCSIFTXQLEN", 0x89FF)  # What no interface knows: refused.
+
+    async def scenario() -> None:
+        ip("tuntap", "add", "vmltap8", "mode", "tap")
+        plug = await open_plug(TapVnl("vmltap8"))
+        assert queue_of("vmltap8") == 1000
+        await plug.aclose()
 
     in_namespace(scenario)
 
