@@ -225,6 +225,8 @@ def _service_families(fabric: Fabric) -> Iterator[Metric]:
         links.add_metric([name], len(multilink.links))
         running.add_metric([name], fabric.handoffs.running(name) is not None)
     yield from (received, sent, refused, attached, links, running)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    yield _single(GaugeMetricFamily, "tasks", "Trio tasks that are alive; a few a link.", tasks)
     yield _single(GaugeMetricFamily, "event_readers", "Streams of events that are read.", fabric.events.readers)
     yield _single(
         CounterMetricFamily, "event_readers_cut_off", "Streams of events that fell behind.", fabric.events.cut_off

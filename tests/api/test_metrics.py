@@ -141,6 +141,7 @@ async def test_the_rest_of_the_service_is_told_too(fabric: FakeFabric, api: Api)
     assert found[f"{PREFIX}event_readers"].samples[0].value == 1
     assert found[f"{PREFIX}event_readers_cut_off"].samples[0].value == 3
     assert found[f"{PREFIX}captures"].samples[0].value == 0
+    assert found[f"{PREFIX}tasks"].samples[0].value > 3
     lag = {s.labels["le"]: s.value for s in found[f"{PREFIX}loop_lag_seconds"].samples if "le" in s.labels}
     assert (lag["0.0025"], lag["0.005"]) == (0, 1)
     assert found["process_resident_memory_bytes"].samples[0].value > 0
