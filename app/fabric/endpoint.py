@@ -74,6 +74,7 @@ class Endpoint:
         """
         self._reason = ""
         self.plug = plug
+        self._ahead.hasty_sources += plug.is_hasty
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -89,6 +90,7 @@ class Endpoint:
         finally:
             self._nursery = None
             self.plug = None
+            self._ahead.hasty_sources -= plug.is_hasty
             self.tx.drop(DropReason.CLOSED, self._queue.clear())
             self._queue_empty.set()
             self._relieve()
@@ -156,7 +158,9 @@ class Endpoint:
         if not self._is_flushing and self._nursery is not None and self.plug is not None:
             self._is_flushing = True
             self._nursery.start_soon(self._flush, self.plug)
-        if queue.octets > HOLD_FROM_BYTES and self._hold_until == math.inf and self._is_flushing:
+        # Frames that wait with their senders need not be copied to wait here.
+        hold_from = HOLD_FROM_BYTES if self._pressure.hasty_sources else 0
+        if queue.octets > hold_from and self._hold_until == math.inf and self._is_flushing:
             self._hold()
 
     def _hold(self) -> None:

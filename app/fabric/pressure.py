@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-HOLD_LIMIT_S: Final = 0.02
+HOLD_LIMIT_S: Final = 0.015
 """Longer than a busy peer is off its processor, with what the queue has taken before; short enough for nobody to miss
 much when a link stalls for good."""
 
@@ -23,11 +23,13 @@ much when a link stalls for good."""
 class Pressure:
     """The pressure of one direction of a multilink."""
 
-    __slots__ = ("_holders", "_waiting", "is_on")
+    __slots__ = ("_holders", "_waiting", "hasty_sources", "is_on")
 
     def __init__(self) -> None:
         self._holders: set[object] = set()
         self._waiting = trio.lowlevel.ParkingLot()
+        self.hasty_sources = 0
+        """How many sources there are that lose what is not read in time: they are held as late as can be."""
         self.is_on = False
         """Whether a source has to wait for its turn: a destination is full, or other sources were there first."""
 

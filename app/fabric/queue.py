@@ -17,8 +17,8 @@ _BATCH_BYTES: Final = BATCH_FRAMES * MAX_FRAME_SIZE
 QUEUE_LIMIT_BYTES: Final = 4 * _BATCH_BYTES
 """Room for what comes while a busy peer is off its processor: 1,500 frames of 1514 bytes, 15 ms at 100,000 a second."""
 HOLD_FROM_BYTES: Final = 3 * _BATCH_BYTES
-"""With more than this in the queue the sources wait; what is left is for the batch that is under way. Not sooner: a
-source that loses what nobody takes from it (a tap) is not kept waiting while there is room."""
+"""Where a source loses what is not read in time (a tap), sources wait from here on; what is left is for the batch that
+is under way. Where none does, they wait as soon as anything is queued."""
 CONGESTED_LIMIT_BYTES: Final = 2 * _BATCH_BYTES
 """For a link that stays full: what waits here for long is late, and late frames are of no more use than lost ones."""
 

@@ -1,54 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
-
 import pytest
 import trio
 import trio.testing
-from trio.testing import MockClock
 
 from app.fabric.counters import DropReason
 from app.fabric.endpoint import Endpoint
 from app.fabric.mmsg import Batch
-from app.fabric.pressure import HOLD_LIMIT_S, Pressure
-from app.fabric.queue import CONGESTED_LIMIT_BYTES, FrameQueue
+from app.fabric.queue import FrameQueue
+from tests.fabric.endpoint_rig import Rig, carried
 from tests.fakes import PATIENCE_S, MemoryPlug, frame_of, memory_pair, until
-
-
-class Rig:
-    """An endpoint on a memory plug; `peer` is the other end of it."""
-
-    def __init__(self, capacity: int = 64) -> None:
-        self.batch = Batch()
-        self.received: list[bytes] = []
-        self.pressure, self.ahead = Pressure(), Pressure()
-        self.endpoint = Endpoint(self.batch, self.pressure, self.ahead, self._deliver)
-        self.plug, self.peer = memory_pair(capacity)
-        self.reason: str | None = None
-
-    def _deliver(self, batch: Batch) -> None:
-        self.endpoint.rx.add(batch.frames, batch.octets)
-        self.received += [bytes(batch.frame(at)) for start, end in batch.runs for at in range(start, end)]
-
-    def transmit(self, *frames: bytes) -> None:
-        self.batch.load_frames(list(frames))
-        self.endpoint.transmit(self.batch)
-
-    async def carry(self) -> None:
-        self.reason = await self.endpoint.carry(self.plug)
-
-
-@asynccontextmanager
-async def carried(capacity: int = 64) -> AsyncIterator[Rig]:
-    rig = Rig(capacity)
-    with trio.fail_after(PATIENCE_S):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(rig.carry)
-            await until(lambda: rig.endpoint.plug is not None)
-            yield rig
-            rig.endpoint.stop("the test is over")
 
 
 def offered(endpoint: Endpoint) -> int:
@@ -270,102 +231,6 @@ async def test_a_successor_finds_the_endpoint_as_new_but_for_its_counters() -> N
     assert rig.endpoint.tx.frames == 1
     assert rig.endpoint.tx.dropped == {DropReason.CLOSED: 1}
     assert not rig.pressure.is_on
-
-
-# Back-pressure.
-
-
-LONG: Final = frame_of(7, 9000)
-"""196 of them are what a queue takes before the sources have to wait, 262 are all that it takes."""
-
-
-async def test_a_queue_that_has_room_keeps_nobody_waiting() -> None:
-    async with carried() as rig:
-        rig.plug.stall()
-        for _ in range(196):
-            rig.transmit(LONG)
-        await trio.testing.wait_all_tasks_blocked(2 * HOLD_LIMIT_S)
-        assert not rig.pressure.is_on
-        assert not rig.endpoint.is_congested
-        rig.transmit(LONG)
-        assert rig.pressure.is_on
-
-
-async def test_a_full_endpoint_holds_its_pressure_until_it_has_drained() -> None:
-    async with carried(capacity=256) as rig:
-        rig.plug.stall()
-        for _ in range(4):
-            rig.transmit(*[LONG] * 64)
-        assert rig.pressure.is_on
-        rig.plug.resume()
-        await until(lambda: not rig.pressure.is_on)
-        assert rig.peer.take() == [LONG] * 256
-        assert rig.endpoint.queued == (0, 0)
-    assert rig.endpoint.tx.dropped == {}
-
-
-async def test_a_peer_that_stays_stalled_holds_nobody_for_long(autojump_clock: MockClock) -> None:
-    async with carried(capacity=300) as rig:
-        rig.plug.stall()
-        for _ in range(5):
-            rig.transmit(*[LONG] * 64)
-        assert rig.endpoint.tx.dropped == {DropReason.FULL: 320 - 262}
-        started = trio.current_time()
-        await until(lambda: not rig.pressure.is_on)
-        assert trio.current_time() - started == pytest.approx(HOLD_LIMIT_S, abs=0.01)
-        assert rig.endpoint.is_congested
-        rig.transmit(LONG)
-        assert not rig.pressure.is_on
-        assert rig.endpoint.tx.dropped == {DropReason.FULL: 320 - 262, DropReason.CONGESTED: 1}
-        rig.plug.resume()
-        await until(lambda: not rig.endpoint.is_congested)
-        assert rig.peer.take() == [LONG] * 262
-
-
-async def test_what_is_congested_keeps_less_until_it_has_drained(autojump_clock: MockClock) -> None:
-    async with carried(capacity=64) as rig:
-        rig.plug.stall()
-        for _ in range(4):
-            rig.transmit(*[LONG] * 64)
-        await until(lambda: rig.endpoint.is_congested)
-        rig.plug.resume()
-        await until(lambda: rig.endpoint.queued[0] == 192)
-        rig.transmit(LONG)
-        assert rig.endpoint.tx.dropped == {DropReason.CONGESTED: 1}
-        rig.peer.take()
-        await until(lambda: rig.endpoint.queued[0] == 128)
-        rig.transmit(*[LONG] * 64)
-        assert rig.endpoint.queued[0] == CONGESTED_LIMIT_BYTES // len(LONG)
-        while rig.endpoint.is_congested:
-            rig.peer.take()
-            await trio.lowlevel.checkpoint()
-        rig.plug.stall()
-        for _ in range(4):
-            rig.transmit(*[LONG] * 64)
-        assert rig.endpoint.queued[0] == 256, "as much as at first"
-
-
-async def test_while_what_is_ahead_is_full_nothing_is_read_and_nothing_lost() -> None:
-    async with carried() as rig:
-        await trio.testing.wait_all_tasks_blocked()
-        rig.ahead.hold(rig)
-        rig.peer.put(frame_of(1))
-        await trio.testing.wait_all_tasks_blocked()
-        assert rig.received == []
-        rig.peer.put(frame_of(2))
-        rig.ahead.release(rig)
-        await until(lambda: len(rig.received) == 2)
-    assert rig.received == [frame_of(1), frame_of(2)]
-
-
-async def test_what_ends_while_it_waits_for_its_turn_is_taken_in_all_the_same() -> None:
-    async with carried() as rig:
-        rig.ahead.hold(rig)
-        rig.peer.put(frame_of(1))
-        await trio.testing.wait_all_tasks_blocked()
-        rig.plug.kill("gone")
-        await until(lambda: rig.reason)
-    assert rig.received == [frame_of(1)]
 
 
 @pytest.mark.parametrize("round_", range(20))

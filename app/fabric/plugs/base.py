@@ -34,10 +34,13 @@ class Plug(ABC):
         peer: who is at the other end, where the kernel tells.
         remark: the latest words of the other end that help a person (a child's stderr).
         may_have_more: after `receive`: it has taken less than there may be, so that another try is worth it at once.
+        is_hasty: what is not read in time is lost (a tap), instead of waiting where its sender notices (a socket).
         refused: sizes of the frames that the kernel refused one by one since the owner last cleared the list.
     """
 
     __slots__ = ("description", "may_have_more", "peer", "refused", "remark")
+
+    is_hasty = False
 
     def __init__(self, *, description: str = "", peer: PeerCredentials | None = None) -> None:
         self.description = description

@@ -42,6 +42,8 @@ class TapPlug(Plug):
         old_queue: the length of its transmit queue, given back at the end; None: it was not changed.
     """
 
+    is_hasty = True
+
     def __init__(self, fd: int, interface: str, old_queue: int | None = None) -> None:
         super().__init__(description=f"tap {interface}")
         self._fd = fd
