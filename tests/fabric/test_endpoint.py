@@ -28,6 +28,38 @@ async def test_frames_go_both_ways_and_are_counted() -> None:
     assert rig.endpoint.tx.dropped == rig.endpoint.rx.dropped == {}
 
 
+async def test_a_busy_plug_is_read_again_without_waiting_and_others_have_their_turns() -> None:
+    class CountingPlug(MemoryPlug):
+        waits = 0
+
+        async def wait_readable(self) -> None:
+            self.waits += 1
+            await super().wait_readable()
+
+    rig = Rig()
+    rig.plug.__class__ = CountingPlug
+    turns = 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while len(rig.received) < 640:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.carry)
+            await trio.testing.wait_all_tasks_blocked()
+            rig.peer.put(*[frame_of(number) for number in range(640)])
+            nursery.start_soon(somebody_else)
+            await until(lambda: len(rig.received) == 640)
+            await trio.testing.wait_all_tasks_blocked()
+            assert isinstance(rig.plug, CountingPlug)
+            assert rig.plug.waits == 2, "before the first frame, and after the last"
+            assert turns >= 9, "one for each batch of 64"
+            rig.endpoint.stop("over")
+
+
 async def test_runts_and_giants_are_counted_and_not_handed_on() -> None:
     async with carried() as rig:
         rig.peer.put(frame_of(1), b"runt", frame_of(2, 9235), frame_of(3), b"", frame_of(4, 60000))
