@@ -10,7 +10,6 @@ when the plug ends.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +21,7 @@ from app.fabric.errors import PlugClosedError
 from app.fabric.mmsg import BATCH_FRAMES, Batch
 from app.fabric.plugs.base import Plug
 from app.fabric.pressure import HOLD_LIMIT_S, Pressure
-from app.fabric.queue import CONGESTED_LIMIT_BYTES, HOLD_FROM_BYTES, QUEUE_LIMIT_BYTES, FrameQueue
+from app.fabric.queue import CONGESTED_LIMIT_BYTES, HOLD_FROM_BYTES, LET_GO_BYTES, QUEUE_LIMIT_BYTES, FrameQueue
 
 SWEEP_BATCHES: Final = 64
 """Batches taken in from a plug that has ended: more than any socket or pipe can hold, and an end to it."""
@@ -40,7 +39,7 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_ahead", "_batch", "_deliver", "_hold_until", "_is_flushing", "_nursery", "_patience", "_pressure", "_queue",
+        "_ahead", "_batch", "_deliver", "_held_at", "_is_flushing", "_nursery", "_patience", "_pressure", "_queue",
         "_queue_empty", "_reason", "capture", "is_congested", "plug", "rx", "tx",
     )  # fmt: skip
 
@@ -58,7 +57,7 @@ class Endpoint:
         self._queue = FrameQueue()
         self._nursery: trio.Nursery | None = None
         self._is_flushing = False
-        self._hold_until = math.inf
+        self._held_at: float | None = None
         self._patience = trio.CancelScope()
         self._queue_empty = trio.Event()
         self._reason = ""
@@ -160,26 +159,22 @@ class Endpoint:
             self._nursery.start_soon(self._flush, self.plug)
         # Frames that wait with their senders need not be copied to wait here.
         hold_from = HOLD_FROM_BYTES if self._pressure.hasty_sources else 0
-        if queue.octets > hold_from and self._hold_until == math.inf and self._is_flushing:
-            self._hold()
-
-    def _hold(self) -> None:
-        """Keep the sources waiting until the queue is empty, but not for ever, and not again before it was empty."""
-        if not self.is_congested:
-            self._hold_until = self._patience.deadline = trio.current_time() + HOLD_LIMIT_S
+        if queue.octets > hold_from and self._held_at is None and self._is_flushing and not self.is_congested:
+            self._held_at = trio.current_time()
+            self._patience.deadline = self._held_at + HOLD_LIMIT_S
             self._pressure.hold(self)
 
     async def _flush(self, plug: Plug) -> None:
-        """Empty the queue as the plug drains."""
+        """Empty the queue as the plug drains; give up holding the sources when that takes too long."""
         try:
             while self._queue:
-                with trio.CancelScope(deadline=self._hold_until) as self._patience:
+                with trio.CancelScope() as self._patience:
+                    if self._held_at is not None:
+                        # As things are now: the others may have given up meanwhile.
+                        self._patience.deadline = self._held_at + self._pressure.hold_limit()
                     await plug.wait_writable()
                 if self._patience.cancelled_caught:
-                    self.is_congested = True
-                    self._queue.limit = CONGESTED_LIMIT_BYTES
-                    self._hold_until = math.inf
-                    self._pressure.release(self)
+                    self._give_up()
                 else:
                     self._flush_once(plug)
         except PlugClosedError as error:
@@ -188,6 +183,14 @@ class Endpoint:
             self._queue_empty.set()
         finally:
             self._relieve()
+
+    def _give_up(self) -> None:
+        """Hold nobody any more and lose frames alone, unless it may be held for longer than it was when it began."""
+        if self._held_at is not None and trio.current_time() >= self._held_at + self._pressure.hold_limit():
+            self._held_at = None
+            self.is_congested = True
+            self._queue.limit = CONGESTED_LIMIT_BYTES
+            self._pressure.give_up(self)
 
     def _flush_once(self, plug: Plug) -> None:
         batch, queue = self._batch, self._queue
@@ -198,6 +201,9 @@ class Endpoint:
             queue.remove_first(sent)
             if plug.refused:
                 self._count_refused(plug)
+            if self._held_at is not None and self._pressure.hasty_sources and queue.octets <= LET_GO_BYTES:
+                self._held_at = None
+                self._pressure.release(self)
             if sent < batch.frames:
                 return
 
@@ -205,7 +211,7 @@ class Endpoint:
         self._is_flushing = False
         self.is_congested = False
         self._queue.limit = QUEUE_LIMIT_BYTES
-        self._hold_until = math.inf
+        self._held_at = None
         self._pressure.release(self)
 
     def _count_refused(self, plug: Plug) -> None:

@@ -320,6 +320,7 @@ class Multilink:
         """Take note of changed links; with the next batch, so that a thousand that come are looked through once."""
         links = self.links
         self._targets = tuple(link for link in links if link.state is LinkState.UP and link.role is Role.ACTIVE)
+        self._to_links.destinations = len(self._targets)
         self.inspection.links_changed(links, trio.current_time())
         self._is_stale = False
 

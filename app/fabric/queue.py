@@ -19,6 +19,8 @@ QUEUE_LIMIT_BYTES: Final = 4 * _BATCH_BYTES
 HOLD_FROM_BYTES: Final = 3 * _BATCH_BYTES
 """Where a source loses what is not read in time (a tap), sources wait from here on; what is left is for the batch that
 is under way. Where none does, they wait as soon as anything is queued."""
+LET_GO_BYTES: Final = HOLD_FROM_BYTES // 2
+"""They go on again from here, instead of waiting until the queue is empty."""
 CONGESTED_LIMIT_BYTES: Final = 2 * _BATCH_BYTES
 """For a link that stays full: what waits here for long is late, and late frames are of no more use than lost ones."""
 

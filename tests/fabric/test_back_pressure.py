@@ -8,8 +8,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from app.fabric.counters import DropReason
-from app.fabric.pressure import HOLD_LIMIT_S
-from app.fabric.queue import CONGESTED_LIMIT_BYTES
+from app.fabric.pressure import HOLD_LIMIT_S, LAST_HOLD_LIMIT_S
+from app.fabric.queue import CONGESTED_LIMIT_BYTES, LET_GO_BYTES
 from tests.fabric.endpoint_rig import Rig, carried
 from tests.fakes import PATIENCE_S, frame_of, until
 
@@ -67,6 +67,7 @@ async def test_a_full_endpoint_holds_its_pressure_until_it_has_drained() -> None
 
 async def test_a_peer_that_stays_stalled_holds_nobody_for_long(autojump_clock: MockClock) -> None:
     async with carried(capacity=300) as rig:
+        rig.pressure.destinations = 2
         rig.plug.stall()
         for _ in range(5):
             rig.transmit(*[LONG] * 64)
@@ -81,6 +82,45 @@ async def test_a_peer_that_stays_stalled_holds_nobody_for_long(autojump_clock: M
         rig.plug.resume()
         await until(lambda: not rig.endpoint.is_congested)
         assert rig.peer.take() == [LONG] * 262
+
+
+@pytest.mark.parametrize("others", ["there are none", "all congested before", "all congested meanwhile"])
+async def test_the_last_that_is_not_congested_is_waited_for_longer(autojump_clock: MockClock, others: str) -> None:
+    async with carried() as rig:
+        rig.pressure.destinations = 1 if others == "there are none" else 2
+        if others == "all congested before":
+            rig.pressure.give_up("another")
+        rig.plug.stall()
+        rig.transmit(LONG)
+        started = trio.current_time()
+        await trio.sleep(HOLD_LIMIT_S / 2)
+        if others == "all congested meanwhile":
+            rig.pressure.give_up("another")
+        await until(lambda: rig.endpoint.is_congested)
+        assert trio.current_time() - started == pytest.approx(LAST_HOLD_LIMIT_S, abs=0.01)
+        rig.plug.resume()
+        await until(lambda: not rig.endpoint.is_congested)
+        rig.plug.stall()
+        rig.pressure.release("another")
+        rig.pressure.destinations = 2
+        rig.transmit(LONG)
+        started = trio.current_time()
+        await until(lambda: rig.endpoint.is_congested)
+        assert trio.current_time() - started == pytest.approx(HOLD_LIMIT_S, abs=0.01)
+
+
+async def test_sources_that_lose_frames_go_on_before_the_queue_is_empty() -> None:
+    async with carried(capacity=64) as rig:
+        rig.pressure.hasty_sources = 1
+        rig.plug.stall()
+        for _ in range(4):
+            rig.transmit(*[LONG] * 64)
+        await until(lambda: rig.pressure.is_on)
+        rig.plug.resume()
+        while rig.pressure.is_on:
+            await trio.lowlevel.checkpoint()
+            rig.peer.take()
+        assert 0 < rig.endpoint.queued[1] <= LET_GO_BYTES
 
 
 async def test_what_is_congested_keeps_less_until_it_has_drained(autojump_clock: MockClock) -> None:
